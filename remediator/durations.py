@@ -1,0 +1,44 @@
+"""Durations in configuration: `90s`, `15m`, `1h30m`, `2d` as Prometheus writes them; seconds inside."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+
+
+def seconds(text: str) -> float:
+    """`1h30m` -> 5400.0. Raises ValueError for anything else, a bare number included (which unit?)."""
+    parts = list(_PART.finditer(text))
+    if not parts or "".join(part.group(0) for part in parts) != text:
+        raise ValueError(f"not a duration: {text!r}; write for example 90s, 15m or 1h30m")
+    return sum(float(part.group(1)) * _UNITS[part.group(2)] for part in parts)
+
+
+def human(value: float) -> str:
+    """5400.0 -> `1h30m`; under a second in ms. For sentences, not for parsing back exactly."""
+    if value < 1:
+        return f"{value * 1000:.0f}ms"
+    rest, words = round(value), ""
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, int(_UNITS[unit]))
+        words += f"{count}{unit}" if count else ""
+    return words or "0s"
+
+
+def longest_range(promql: str) -> float:
+    """The longest `[range]` (or subquery `[range:step]`) in an expression, seconds; 0.0 when it has none."""
+    ranges = re.findall(r"\[([0-9a-z.]+)(?::[0-9a-z.]*)?\]", promql)
+    return max((seconds(text) for text in ranges), default=0.0)
+
+
+def _parse(value: Any) -> Any:
+    return seconds(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[float, BeforeValidator(_parse)]
+"""A pydantic field written as `15m` and read as 900.0 seconds."""

@@ -1,0 +1,78 @@
+"""The closed, versioned set of events of an episode: what the journal's lines mean.
+
+Only the owner of an episode appends (unique `(episode, seq)`), except for outcomes, which are keyed by their
+attempt and accepted whenever they come. A reader that meets a kind or version it does not know must not act
+on that episode (`Unknown`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+VERSION = 1
+
+
+class Kind(StrEnum):
+    """What happened. The data each carries is listed beside it."""
+
+    OPENED = "opened"  # alert, key, target{}, runbook|None, digest|None, fingerprints[], received_at
+    OBSERVED = "observed"  # alert: a further delivery (status firing or resolved)
+    CLAIMED = "claimed"  # owner, epoch: a take-over; makes a stale owner's next append collide
+    MATCHED = "matched"  # runbook, digest: an episode without runbook got one by a reload
+    REFUSED = "refused"  # reason, sentence, earliest|None, rung|None
+    DIAGNOSED = "diagnosed"  # rung, digest, path, complete, summary{}
+    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary; never an intent
+    INTENT = "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
+    OUTCOME = "outcome"  # attempt, result, detail, touched[]
+    SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
+    PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
+    VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
+    NEEDS_APPROVAL = "needs_approval"  # rung, action, resource, params{}, items[], summary
+    HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity
+    CLOSED = "closed"  # reason, sentence
+
+
+class Verdict(StrEnum):
+    """What the proof showed."""
+
+    FIXED = "fixed"
+    NOT_FIXED = "not_fixed"
+    WORSE = "worse"
+    UNKNOWN = "unknown"
+
+
+class Unknown(ValueError):
+    """An event written by a version of the program that this one does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the journal.
+
+    id       32 hex digits made by the writer before the first try: settles a COMMIT whose answer was lost
+    episode  which episode; `seq` counts from 1 inside it
+    at       UNIX seconds, journal clock
+    """
+
+    id: str
+    episode: str
+    seq: int
+    kind: Kind
+    at: float
+    data: Mapping[str, Any]
+    version: int = VERSION
+
+    def dumps(self) -> str:
+        """The data as JSON text, keys sorted: what is stored, hashed and compared."""
+        return json.dumps(self.data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def read(id: str, episode: str, seq: int, kind: str, version: int, at: float, data: str) -> Event:
+    """A stored line back to a value. Raises Unknown for a kind or version of a newer program."""
+    if version != VERSION or kind not in Kind.__members__.values():
+        raise Unknown(f"episode {episode} seq {seq}: event {kind!r} version {version} is not known to this version")
+    return Event(id, episode, seq, Kind(kind), at, json.loads(data), version)

@@ -1,0 +1,40 @@
+"""What the journal's tables say about everybody else: other episodes, limits, pauses, replicas. A value.
+
+Read without a lock to plan, and once more under the intent's lock to decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    now               UNIX seconds, journal clock (the database's clock on PostgreSQL)
+    paused            active pauses that hold here, each as a phrase with scope, person and reason
+    strictest_mode    among the live replicas, this one included
+    last_effect_at    latest charge on the resource by another episode, None when there is none
+    *_hour, *_day     charges in the last 3,600 and 86,400 seconds
+    doubts            other episodes with an unsettled attempt on the resource
+    holds             other episodes with an attempt on the resource that is not proven yet
+    open_firing       open episodes that have a runbook and fire
+    hold_off_until    no intent before: unclean start, clock step; None when there is no reason to wait
+    head_at           time of the newest event; 0.0 in an empty journal
+    """
+
+    now: float
+    paused: tuple[str, ...]
+    strictest_mode: str
+    last_effect_at: float | None
+    resource_hour: int
+    resource_day: int
+    runbook_hour: int
+    runbook_day: int
+    all_hour: int
+    all_day: int
+    doubts: tuple[str, ...]
+    holds: tuple[str, ...]
+    open_firing: int
+    hold_off_until: float | None
+    head_at: float
