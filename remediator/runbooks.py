@@ -1,0 +1,240 @@
+"""Runbooks: from alerts to a ladder of actions, with the numbers that bound it. Format 1.
+
+In: YAML files of one folder. Out: frozen models, all of them or none. First every file is checked for its
+shape, then references between files and to the actions are checked; all faults are reported at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from remediator.durations import Duration, human, longest_range
+from remediator.errors import ConfigError, Fault
+
+FLOOR_COOLDOWN = 1.0  # seconds; the Docker gate has a floor of its own, see gate.py
+Mode = Literal["shadow", "approve", "auto"]
+MODES: tuple[Mode, ...] = ("shadow", "approve", "auto")  # from the strictest to the freest
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are mistakes, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Match(Strict):
+    """Which alerts are this runbook's. Everything named must agree; nothing is a pattern."""
+
+    alertnames: tuple[NonEmpty, ...] = Field(min_length=1)
+    jobs: tuple[NonEmpty, ...] = Field(min_length=1)
+    labels: Mapping[str, str] = {}
+
+
+class FromLabel(Strict):
+    """A parameter taken from a target label of the alert; the action's model still validates it."""
+
+    label: NonEmpty
+
+
+class Rung(Strict):
+    """One step of the ladder. `wait` seconds pass between the verdict before it and its own look."""
+
+    name: NonEmpty
+    action: NonEmpty
+    params: Mapping[str, FromLabel | str | int | float | bool] = {}
+    wait: Duration = 0.0
+    attempts: int = Field(default=1, ge=1, le=3)
+    """Attempts whose effect did not begin (refused at the target); one that began is never repeated."""
+    deadline: Duration | None = None
+    approval: bool = False
+    diagnose_first: bool = True
+
+
+class Check(Strict):
+    """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good."""
+
+    name: NonEmpty
+    query: NonEmpty
+    below: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Check:
+        if (self.below is None) == (self.at_least is None):
+            raise ValueError("give exactly one of `below` and `at_least`")
+        return self
+
+    def good(self, value: float) -> bool:
+        """Is a sample's value as it must be?"""
+        return value < self.below if self.below is not None else value >= (self.at_least or 0.0)
+
+
+class Proof(Strict):
+    """How the runbook proves that the fault is gone.
+
+    All checks and the direct probe must be good without a break for `hold`; `timeout` is counted from the
+    end of the action; a round is asked every `every`.
+    """
+
+    checks: tuple[Check, ...] = Field(min_length=1)
+    hold: Duration
+    timeout: Duration
+    every: Duration = 5.0
+    probe: bool = True
+
+    def floor(self, scrape_interval: float) -> float:
+        """Longest range used plus two scrapes: with less, samples from before the action count as proof."""
+        return max(longest_range(check.query) for check in self.checks) + 2 * scrape_interval
+
+
+class Limits(Strict):
+    """Numbers that outlive a restart: counted in the journal, charged with the intent."""
+
+    cooldown: Duration = Field(default=1800.0, ge=FLOOR_COOLDOWN)
+    per_hour: int = Field(default=3, ge=1)
+    per_day: int = Field(default=7, ge=1)
+
+
+class Vantage(Strict):
+    """The remediator's own second look at the target, past every exporter.
+
+    `probe`: the direct probe that settings name for the target service must find it sick or down.
+    `preview`: the action's preview must find something to do.
+    """
+
+    kind: Literal["probe", "preview"]
+
+
+class HandOver(Strict):
+    """What people get when the runbook cannot help."""
+
+    severity: Literal["P0", "P1", "P2", "P3"] = "P2"
+    first_steps: str = ""
+
+
+class Runbook(Strict):
+    """One symptom, from alert to proof."""
+
+    format: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
+    title: NonEmpty
+    match: Match
+    target_labels: tuple[NonEmpty, ...] = Field(min_length=1)
+    blocked_by: tuple[NonEmpty, ...] = ()
+    mode: Mode = "auto"
+    """The freest mode this runbook may ever run in; the remediator's own mode may be stricter."""
+    settle: Duration = 30.0
+    stale_after: Duration = 3600.0
+    vantage: Vantage
+    diagnosis: tuple[NonEmpty, ...] = ()
+    ladder: tuple[Rung, ...] = Field(min_length=1)
+    proof: Proof
+    limits: Limits = Limits()
+    hand_over: HandOver = HandOver()
+    not_automated: tuple[NonEmpty, ...] = ()
+    """Handbook steps left to people, each with the reason; shown with the runbook."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Runbook:
+        names = [rung.name for rung in self.ladder]
+        if len(set(names)) != len(names):
+            raise ValueError("two rungs have the same name; rungs are told apart by name")
+        labels = {value.label for rung in self.ladder for value in rung.params.values() if isinstance(value, FromLabel)}
+        if missing := labels - set(self.target_labels):
+            raise ValueError(f"params use labels that are not in target_labels: {', '.join(sorted(missing))}")
+        if self.proof.timeout < self.proof.hold:
+            raise ValueError("proof.timeout is shorter than proof.hold: nothing could ever be proven")
+        return self
+
+    def rung(self, name: str) -> Rung | None:
+        """The rung of that name, or None (a journal written by another version of the runbook)."""
+        return next((rung for rung in self.ladder if rung.name == name), None)
+
+    def body(self) -> str:
+        """Canonical JSON: what the journal keeps, so that an episode keeps the version it was decided on."""
+        return self.model_dump_json()
+
+    def digest(self) -> str:
+        """sha256 of `body()`, hex."""
+        return hashlib.sha256(self.body().encode()).hexdigest()
+
+
+def parse(text: str, where: str) -> Runbook:
+    """One YAML document to a runbook. Raises ConfigError with every fault, `where` as the file's name."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([Fault(where, f"not YAML: {' '.join(str(error).split())}")]) from error
+    if not isinstance(data, dict):
+        raise ConfigError([Fault(where, "a runbook is a mapping", "see docs/runbook-format.md")])
+    try:
+        return Runbook.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(faults(error, where)) from error
+
+
+def faults(error: ValidationError, where: str) -> list[Fault]:
+    """Every fault of a pydantic error with its path inside the file."""
+    return [
+        Fault(f"{where}: {'.'.join(str(part) for part in item['loc']) or '(top level)'}", item["msg"])
+        for item in error.errors()
+    ]
+
+
+def load(folder: Path, actions: Collection[str], diagnoses: Collection[str], scrape_interval: float) -> tuple[Runbook, ...]:
+    """Read every `*.yml` of a folder: all of them, or ConfigError with every fault of all files."""
+    files = sorted(folder.glob("*.yml"))
+    problems: list[Fault] = []
+    books: list[tuple[str, Runbook]] = []
+    if not files:
+        problems.append(Fault(str(folder), "no runbook here", "an empty folder would remediate nothing, silently"))
+    for path in files:
+        try:
+            books.append((path.name, parse(path.read_text(), path.name)))
+        except ConfigError as error:
+            problems += error.faults
+    problems += _references(books, actions, diagnoses, scrape_interval)
+    if problems:
+        raise ConfigError(problems)
+    return tuple(book for _, book in books)
+
+
+def _references(
+    books: Iterable[tuple[str, Runbook]], actions: Collection[str], diagnoses: Collection[str], scrape_interval: float
+) -> Iterable[Fault]:
+    """What one file alone cannot show: unknown actions, overlap, a hold time under its floor."""
+    names: dict[str, str] = {}
+    claimed: dict[str, str] = {}
+    for file, book in books:
+        if book.name in names:
+            yield Fault(f"{file}: name", f"{book.name!r} is also the name in {names[book.name]}")
+        names[book.name] = file
+        for alertname in book.match.alertnames:
+            if alertname in claimed:
+                yield Fault(f"{file}: match.alertnames", f"{alertname} is already matched by {claimed[alertname]}")
+            claimed[alertname] = file
+        for index, rung in enumerate(book.ladder):
+            if rung.action not in actions:
+                yield Fault(f"{file}: ladder.{index}.action", f"no action {rung.action!r}", f"one of {', '.join(sorted(actions))}")
+        for index, name in enumerate(book.diagnosis):
+            if name not in diagnoses:
+                yield Fault(f"{file}: diagnosis.{index}", f"no diagnosis {name!r}", f"one of {', '.join(sorted(diagnoses))}")
+        floor = book.proof.floor(scrape_interval)
+        if book.proof.hold < floor:
+            yield Fault(
+                f"{file}: proof.hold",
+                f"{human(book.proof.hold)} is under its floor of {human(floor)}",
+                "the longest range of its queries plus two scrapes",
+            )
+
+
+def from_body(text: str) -> Runbook:
+    """A runbook's body from the journal, as stored by `Runbook.body()`."""
+    return Runbook.model_validate_json(text)
