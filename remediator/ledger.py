@@ -1,0 +1,260 @@
+"""The present state of one episode: a pure fold of its events. No I/O, no clock.
+
+    ledger = fold(events)
+
+Whatever the planner needs to know about the past is here; what other episodes did to the same resource is in
+`journal.Facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from remediator.actions.base import Result, Settlement
+from remediator.alerts import Alert
+from remediator.events import Event, Kind, Verdict
+from remediator.world import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of one action, as far as the journal knows it.
+
+    probe        what the direct probe found before acting: tells worse from not fixed
+    outcome      None: no answer yet, or the process died before it could write one
+    settlement   what the target said later about a doubt
+    good_since   UNIX seconds since when every round of the proof was good, None while it is not
+    """
+
+    id: str
+    rung: str
+    action: str
+    resource: str
+    params: Mapping[str, Any]
+    items: tuple[Mapping[str, Any], ...]
+    summary: str
+    at: float
+    start_by: float
+    deadline: float
+    probe: Health = Health.UNKNOWN
+    outcome: Result | None = None
+    outcome_at: float = 0.0
+    detail: str = ""
+    settlement: Settlement | None = None
+    good_since: float | None = None
+    proving: bool = False
+    verdict: Verdict | None = None
+    verdict_at: float = 0.0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Begun or maybe begun, end unknown, and nobody has settled it."""
+        return self.outcome in (None, Result.IN_DOUBT) and self.settlement in (None, Settlement.UNKNOWN)
+
+    @property
+    def took_effect(self) -> bool:
+        return self.outcome is Result.DONE or self.settlement is Settlement.DONE
+
+    @property
+    def did_not_begin(self) -> bool:
+        return self.outcome is Result.FAILED or self.settlement is Settlement.NOT_DONE
+
+    @property
+    def effect_at(self) -> float:
+        """When the effect was over at the latest: what a proof must be newer than."""
+        return self.outcome_at or self.at + self.deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One episode.
+
+    `refused_at` is when the present reason was first given, `first_seen` when the first delivery was stored,
+    `taken_over_at` when the present owner took it from another: it waits a doubt's whole duration from then.
+    """
+
+    episode: str
+    seq: int
+    alert: Alert
+    first_seen: float
+    last_delivery: str
+    target: Mapping[str, str] = field(default_factory=dict)
+    runbook: str | None = None
+    digest: str | None = None
+    refused: str | None = None
+    refused_rung: str | None = None
+    refused_at: float = 0.0
+    earliest: float | None = None
+    diagnosed: Mapping[str, float] = field(default_factory=dict)
+    would_act: frozenset[str] = frozenset()
+    approvals_asked: frozenset[str] = frozenset()
+    attempts: tuple[Attempt, ...] = ()
+    handed_over: str | None = None
+    hand_over: Mapping[str, Any] = field(default_factory=dict)
+    closed: str | None = None
+    epoch: int = 0
+    taken_over_at: float = 0.0
+    last_at: float = 0.0
+
+    @property
+    def last(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def settled(self) -> bool:
+        """May this episode close? Nothing is begun that is not settled, proved or handed over."""
+        last = self.last
+        return last is None or last.did_not_begin or last.verdict is not None
+
+    def tries(self, rung: str) -> int:
+        return sum(attempt.rung == rung for attempt in self.attempts)
+
+
+def fold(events: Iterable[Event]) -> Ledger:
+    """Events of one episode, in order, to its state. Raises ValueError when the first is not `opened`."""
+    ledger: Ledger | None = None
+    for event in events:
+        if ledger is None:
+            if event.kind is not Kind.OPENED:
+                raise ValueError(f"episode {event.episode} begins with {event.kind}, not with opened")
+            ledger = _open(event)
+            continue
+        ledger = replace(_APPLY[event.kind](ledger, event), seq=event.seq, last_at=event.at)
+    if ledger is None:
+        raise ValueError("an episode without events")
+    return ledger
+
+
+def _open(event: Event) -> Ledger:
+    data = event.data
+    alert = Alert.from_json(data["alert"])
+    return Ledger(
+        episode=event.episode,
+        seq=event.seq,
+        alert=alert,
+        first_seen=data.get("received_at", event.at),
+        last_delivery=alert.status,
+        target=data.get("target", {}),
+        runbook=data.get("runbook"),
+        digest=data.get("digest"),
+        last_at=event.at,
+    )
+
+
+def _observed(ledger: Ledger, event: Event) -> Ledger:
+    alert = Alert.from_json(event.data["alert"])
+    return replace(ledger, last_delivery=alert.status, alert=alert if alert.status == "firing" else ledger.alert)
+
+
+def _claimed(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, epoch=event.data["epoch"], taken_over_at=event.at)
+
+
+def _matched(ledger: Ledger, event: Event) -> Ledger:
+    data = event.data
+    return replace(ledger, runbook=data["runbook"], digest=data["digest"], target=data["target"], refused=None)
+
+
+def _refused(ledger: Ledger, event: Event) -> Ledger:
+    data = event.data
+    return replace(
+        ledger,
+        refused=data["reason"],
+        refused_rung=data.get("rung"),
+        refused_at=event.at,
+        earliest=data.get("earliest"),
+    )
+
+
+def _diagnosed(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, diagnosed={**ledger.diagnosed, event.data["rung"]: event.at})
+
+
+def _would_act(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, would_act=ledger.would_act | {event.data["rung"]}, refused=None)
+
+
+def _needs_approval(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, approvals_asked=ledger.approvals_asked | {event.data["rung"]}, refused=None)
+
+
+def _intent(ledger: Ledger, event: Event) -> Ledger:
+    data = event.data
+    attempt = Attempt(
+        id=data["attempt"],
+        rung=data["rung"],
+        action=data["action"],
+        resource=data["resource"],
+        params=data["params"],
+        items=tuple(data["items"]),
+        summary=data["summary"],
+        at=event.at,
+        start_by=data["start_by"],
+        deadline=data["deadline"],
+        probe=Health(data["probe"]),
+    )
+    return replace(ledger, attempts=(*ledger.attempts, attempt), refused=None)
+
+
+def _change(ledger: Ledger, event: Event, **fields: Any) -> Ledger:
+    return replace(
+        ledger,
+        attempts=tuple(
+            replace(attempt, **fields) if attempt.id == event.data["attempt"] else attempt
+            for attempt in ledger.attempts
+        ),
+    )
+
+
+def _outcome(ledger: Ledger, event: Event) -> Ledger:
+    data = event.data
+    return _change(ledger, event, outcome=Result(data["result"]), outcome_at=event.at, detail=data["detail"])
+
+
+def _settled(ledger: Ledger, event: Event) -> Ledger:
+    data = event.data
+    changed = _change(ledger, event, settlement=Settlement(data["settlement"]), detail=data["detail"])
+    if data["settlement"] != Settlement.UNKNOWN and ledger.handed_over == "in_doubt":
+        return replace(changed, handed_over=None)
+    return changed
+
+
+def _proving(ledger: Ledger, event: Event) -> Ledger:
+    return _change(ledger, event, good_since=event.data["good_since"], proving=True)
+
+
+def _verdict(ledger: Ledger, event: Event) -> Ledger:
+    return _change(ledger, event, verdict=Verdict(event.data["verdict"]), verdict_at=event.at)
+
+
+def _handed_over(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, handed_over=event.data["reason"], hand_over=event.data)
+
+
+def _closed(ledger: Ledger, event: Event) -> Ledger:
+    return replace(ledger, closed=event.data["reason"])
+
+
+def _opened_again(ledger: Ledger, event: Event) -> Ledger:
+    raise ValueError(f"episode {event.episode} seq {event.seq}: opened twice")
+
+
+_APPLY = {
+    Kind.OPENED: _opened_again,
+    Kind.OBSERVED: _observed,
+    Kind.CLAIMED: _claimed,
+    Kind.MATCHED: _matched,
+    Kind.REFUSED: _refused,
+    Kind.DIAGNOSED: _diagnosed,
+    Kind.WOULD_ACT: _would_act,
+    Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.INTENT: _intent,
+    Kind.OUTCOME: _outcome,
+    Kind.SETTLED: _settled,
+    Kind.PROVING: _proving,
+    Kind.VERDICT: _verdict,
+    Kind.HANDED_OVER: _handed_over,
+    Kind.CLOSED: _closed,
+}

@@ -1,0 +1,323 @@
+"""What to do next with one episode. Pure: `next_step(view) -> Step`.
+
+The engine performs the step, appends what came of it and asks again; it may be interrupted after any step.
+A step that needs to see the world says so (`Look`, `LookAtProof`, `LookAtRule`), and the engine asks again with
+what it saw. Nothing here waits, reads a clock or talks to anybody.
+
+Order of one episode:
+    doubt first   a begun attempt without a known end is settled before anything else is thought of
+    proof second  a done one is proved, for the whole hold time
+    people third  what was handed over stays so until the rule is not true any more
+    then          refuse, look, diagnose, settle, look again, intend (evidence is read while it settles, so that the
+                  intent follows the end of the settle time within one look)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from remediator.actions.base import Risk
+from remediator.durations import human
+from remediator.events import Verdict
+from remediator.facts import Facts
+from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling
+from remediator.ledger import Attempt, Ledger
+from remediator.reasons import Reason, Refusal
+from remediator.runbooks import Runbook, Rung
+from remediator.settings import Settings
+from remediator.verification import Judged, judge
+from remediator.world import Answer, ProofLook, World
+
+RETRY = 15.0  # seconds until a question without an answer is asked again
+STANDING = 60.0  # seconds between two looks at what people have in hand; also the longest wait without a reason
+UNMATCHED_DAYS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything the planner may know.
+
+    risks       risk of each action by name
+    world       the look for this rung, None before it
+    proof       one round of proof, None before it
+    rule        what Prometheus says of the alert's rule, None before it was asked
+    """
+
+    now: float
+    ledger: Ledger
+    book: Runbook | None
+    settings: Settings
+    facts: Facts
+    risks: dict[str, Risk]
+    world: World | None = None
+    proof: ProofLook | None = None
+    rule: Answer | None = None
+
+
+# -- steps --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing now; due again at `until` (UNIX seconds)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """See everything that can forbid this rung, then ask again."""
+
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtProof:
+    """Ask one round of proof, then ask again."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtRule:
+    """Ask every Prometheus whether the alert's rule is true, then ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Write down why not (once per reason and rung), and decide again at `until`."""
+
+    refusal: Refusal
+    rung: str | None
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnose:
+    """Capture evidence before a restart destroys it."""
+
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
+class WouldAct:
+    """Shadow: write what would be done."""
+
+    rung: Rung
+    world: World
+
+
+@dataclass(frozen=True, slots=True)
+class AskApproval:
+    """Tell people what would be done; it waits for them."""
+
+    rung: Rung
+    world: World
+
+
+@dataclass(frozen=True, slots=True)
+class Intend:
+    """Write the intent, under the lock and with the limits judged again, then act."""
+
+    rung: Rung
+    world: World
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class SettleDoubt:
+    """Ask the target whether an attempt with an unknown end took effect."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class RecordProof:
+    """Write what this round of proof showed, when it changed something; due again at `until`."""
+
+    attempt: Attempt
+    judged: Judged
+    look: ProofLook
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """To people: a standing state, told again each minute until the rule is not true any more."""
+
+    reason: str
+    sentence: str
+    alertname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The episode is over."""
+
+    reason: str
+    sentence: str
+
+
+Step = (
+    Wait
+    | Look
+    | LookAtProof
+    | LookAtRule
+    | Refuse
+    | Diagnose
+    | WouldAct
+    | AskApproval
+    | Intend
+    | SettleDoubt
+    | RecordProof
+    | HandOver
+    | Close
+)
+
+
+def next_step(view: View) -> Step:
+    """The one next step. Deterministic; the same view always gives the same step."""
+    last = view.ledger.last
+    if last is not None and last.in_doubt:
+        return _doubt(view, last)
+    if view.book is None:
+        return _without_runbook(view)
+    if last is not None and last.took_effect and last.verdict is None:
+        return _prove(view, view.book, last)
+    if view.ledger.handed_over or (last is not None and last.verdict is Verdict.FIXED):
+        return _standing(view, view.book)
+    rung = _rung(view.book, view.ledger)
+    if isinstance(rung, HandOver):
+        return rung
+    return _decide(view, view.book, rung)
+
+
+# -- what was begun -------------------------------------------------------------------------------------
+
+
+def _doubt(view: View, attempt: Attempt) -> Step:
+    """Nothing is concluded before the attempt's whole duration has passed; then the target is asked."""
+    over = max(attempt.at, view.ledger.taken_over_at) + attempt.deadline
+    if view.now < over:
+        return Wait(over)
+    if attempt.settlement is None:
+        return SettleDoubt(attempt)
+    if view.ledger.handed_over != "in_doubt":
+        return HandOver("in_doubt", f"Whether {attempt.summary} took effect is not known: {attempt.detail}", "RemediationInDoubt")
+    return Wait(view.now + STANDING)
+
+
+def _prove(view: View, book: Runbook, attempt: Attempt) -> Step:
+    if view.proof is None:
+        return LookAtProof(attempt)
+    judged = judge(attempt, book.proof, view.proof)
+    return RecordProof(attempt, judged, view.proof, view.now + (0.0 if judged.verdict else book.proof.every))
+
+
+# -- what people have, or nobody needs any more -----------------------------------------------------------
+
+
+def _without_runbook(view: View) -> Step:
+    """No runbook, no target, or not ours: journaled, open while it fires so that a reload can match it."""
+    if view.ledger.last_delivery == "resolved":
+        return Close("resolved", "Resolved by itself; no runbook was involved.")
+    if view.now > view.ledger.last_at + UNMATCHED_DAYS * 86400.0:
+        return Close("expired", "Not heard of for a day; no runbook was involved.")
+    return Wait(view.now + STANDING)
+
+
+def _standing(view: View, book: Runbook) -> Step:
+    """Handed over, or proved: it ends when every Prometheus says that the rule is not true."""
+    ledger = view.ledger
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        if ledger.handed_over:
+            return Close("cleared", f"The rule is not true any more, after it was handed over ({ledger.handed_over}).")
+        return Close("fixed", "Proven fixed, and the rule is not true any more.")
+    last = ledger.last
+    if not ledger.handed_over and last is not None and view.now > last.verdict_at + book.proof.timeout:
+        waited = human(view.now - last.verdict_at)
+        return HandOver("still_firing", f"Proven fixed, yet the rule is true {waited} later.", "RemediationNeedsPeople")
+    return Wait(view.now + (STANDING if ledger.handed_over else RETRY))
+
+
+# -- what could be done -----------------------------------------------------------------------------------
+
+
+def _rung(book: Runbook, ledger: Ledger) -> Rung | HandOver:
+    """The rung whose turn it is, mildest first; people after the last one or at the first doubt."""
+    last = ledger.last
+    if last is None:
+        return book.ladder[0]
+    rung = book.rung(last.rung)
+    if rung is None:
+        return HandOver("runbook_changed", f"The runbook has no rung {last.rung!r} any more.", "RemediationNeedsPeople")
+    if last.did_not_begin:
+        if ledger.tries(rung.name) < rung.attempts:
+            return rung
+        return HandOver("did_not_begin", f"{last.summary} did not begin: {last.detail}", "RemediationFailed")
+    if last.verdict is Verdict.NOT_FIXED:
+        following = book.ladder.index(rung) + 1
+        if following < len(book.ladder):
+            return book.ladder[following]
+        return HandOver("not_fixed", f"{last.summary}: done, and not fixed. It was the last rung.", "RemediationFailed")
+    verdict = last.verdict or Verdict.UNKNOWN
+    return HandOver(verdict, f"{last.summary}: done, and the verdict is {verdict}.", "RemediationFailed")
+
+
+def _decide(view: View, book: Runbook, rung: Rung) -> Step:
+    case = Case(view.now, view.ledger, book, rung, view.settings, view.facts, view.world)
+    refusal = first(BEFORE_LOOK, case)
+    if refusal is not None and refusal.reason is Reason.STALE_ALERT:
+        return _give_up(view, refusal)
+    if refusal is not None:
+        return _refuse(view, refusal, rung)
+    evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
+    early = settling(case)
+    if evidence and early is not None:
+        return _refuse(view, early, rung)
+    if view.world is None:
+        return Look(rung)
+    refusal = first(AFTER_LOOK, case) or first(LIMITS, case)
+    if refusal is None:
+        return _allowed(view, case, view.world) if evidence else Diagnose(rung)
+    if refusal.reason is Reason.RULE_CLEARED:
+        return Close("cleared", refusal.sentence)
+    return _refuse(view, _not_after(refusal, early), rung)
+
+
+def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
+    """While it settles, decide again at its end at the latest: no answer now must not delay a later yes."""
+    if early is None or early.earliest is None:
+        return refusal
+    return replace(refusal, earliest=min(refusal.earliest or early.earliest, early.earliest))
+
+
+def _allowed(view: View, case: Case, world: World) -> Step:
+    """Nothing forbids it. The mode says whether it is done, asked for, or only written down."""
+    ledger, rung = view.ledger, case.rung
+    mode = mode_of(view.facts, case.book)
+    if mode == "shadow":
+        return Wait(view.now + STANDING) if rung.name in ledger.would_act else WouldAct(rung, world)
+    if mode == "approve" or rung.approval or view.risks[rung.action] is Risk.DESTRUCTIVE:
+        return Wait(view.now + STANDING) if rung.name in ledger.approvals_asked else AskApproval(rung, world)
+    return Intend(rung, world, case)
+
+
+def _give_up(view: View, refusal: Refusal) -> Step:
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        return Close("cleared", "The rule is not true any more.")
+    said = f" Before that: {view.ledger.refused}." if view.ledger.refused else ""
+    return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
+
+
+def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:
+    """Decided again at `earliest`; without one after a short while, as a question may get an answer."""
+    latest = view.now + STANDING
+    until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else view.now + RETRY
+    return Refuse(refusal, rung.name, until)
+
+

@@ -1,0 +1,231 @@
+"""The planner: one view, one step. Time is passed in; nothing waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remediator.actions.base import Risk
+from remediator.events import Kind
+from remediator.planner import (
+    AskApproval,
+    Close,
+    Diagnose,
+    HandOver,
+    Intend,
+    Look,
+    LookAtProof,
+    LookAtRule,
+    RecordProof,
+    Refuse,
+    SettleDoubt,
+    Wait,
+    WouldAct,
+    next_step,
+)
+from remediator.reasons import Reason
+from remediator.world import Answer, Health
+from tests.unit.cases import NOW, History, alert, book, facts, proof_look, view, world
+
+
+def test_evidence_is_read_while_it_settles() -> None:
+    """The first look and the diagnosis come before the settle time is over."""
+    young = History(opened_at=NOW - 1)
+    assert isinstance(next_step(view(young)), Look)
+    assert isinstance(next_step(view(young, world=world())), Diagnose)
+
+
+def test_nothing_is_intended_before_the_settle_time_is_over() -> None:
+    """With the evidence in hand it waits for the end of the settle time, to the second."""
+    step = next_step(view(History(opened_at=NOW - 1).diagnosed(NOW - 0.5), world=world()))
+    assert isinstance(step, Refuse)
+    assert (step.refusal.reason, step.until) == (Reason.SETTLING, NOW + 29)
+
+
+def test_it_intends_when_nothing_forbids_it() -> None:
+    """Settled, diagnosed, seen: the mildest rung."""
+    assert isinstance(next_step(view(History().diagnosed())), Look)
+    step = next_step(view(History().diagnosed(), world=world()))
+    assert isinstance(step, Intend)
+    assert step.rung.name == "mild"
+
+
+def test_shadow_writes_once_and_never_intends() -> None:
+    """In shadow the same view gives `would_act`, and afterwards nothing but looking again."""
+    shadow = facts(strictest_mode="shadow")
+    history = History().diagnosed()
+    assert isinstance(next_step(view(history, world=world(), facts=shadow)), WouldAct)
+    history.add(Kind.WOULD_ACT, NOW, rung="mild")
+    assert isinstance(next_step(view(history, world=world(), facts=shadow)), Wait)
+
+
+def test_the_stricter_of_runbook_and_remediator_holds() -> None:
+    """A runbook that may run in approve at most asks, although the remediator is in auto."""
+    step = next_step(view(History().diagnosed(), world=world(), book=book(mode="approve")))
+    assert isinstance(step, AskApproval)
+
+
+def test_destructive_actions_never_run_in_auto() -> None:
+    """Whatever the modes say, a destructive action asks."""
+    step = next_step(view(History().diagnosed(), world=world(), risks={"restart_service": Risk.DESTRUCTIVE}))
+    assert isinstance(step, AskApproval)
+
+
+def test_an_intent_without_outcome_is_a_doubt_until_its_whole_duration_has_passed() -> None:
+    """After a crash nothing is concluded before the deadline; then the target is asked."""
+    history = History().diagnosed().intent(NOW - 5)
+    assert next_step(view(history)) == Wait(NOW + 15)
+    assert isinstance(next_step(view(history, now=NOW + 15)), SettleDoubt)
+
+
+def test_who_takes_over_waits_the_whole_duration_from_when_it_saw_the_intent() -> None:
+    """The old owner's clock does not count."""
+    history = History().diagnosed().intent(NOW - 15).add(Kind.CLAIMED, NOW, owner="b", epoch=2)
+    assert next_step(view(history, now=NOW + 1)) == Wait(NOW + 20)
+
+
+@pytest.mark.parametrize("outcome", ["in_doubt", None])
+def test_an_unknown_end_goes_to_people_and_is_never_redone(outcome: str | None) -> None:
+    """Unknown from the target: handed over once, then it only waits."""
+    history = History().diagnosed().intent(NOW - 100)
+    if outcome:
+        history.outcome(NOW - 80, outcome)
+    history.add(Kind.SETTLED, NOW - 50, attempt="a1", settlement="unknown", detail="no trace", evidence={}, by="target")
+    step = next_step(view(history, world=world()))
+    assert isinstance(step, HandOver)
+    assert step.alertname == "RemediationInDoubt"
+    history.add(Kind.HANDED_OVER, NOW, reason="in_doubt", sentence="s", alertname="RemediationInDoubt", severity="P1")
+    assert isinstance(next_step(view(history, world=world(), rule=Answer.NO)), Wait)
+
+
+def test_a_doubt_settled_as_done_is_proved_like_any_other() -> None:
+    """The effect happened: what counts now is whether it helped."""
+    history = History().diagnosed().intent(NOW - 100)
+    history.add(Kind.SETTLED, NOW, attempt="a1", settlement="done", detail="restarted", evidence={}, by="target")
+    assert isinstance(next_step(view(history)), LookAtProof)
+
+
+def test_an_attempt_that_did_not_begin_goes_to_people_after_its_tries() -> None:
+    """The gate refused it: one try is allowed on this rung, so a person is next."""
+    history = History().diagnosed().intent(NOW - 10).outcome(NOW - 9, "failed")
+    step = next_step(view(history, world=world()))
+    assert isinstance(step, HandOver)
+    assert step.reason == "did_not_begin"
+
+
+def test_not_fixed_takes_the_next_rung_with_a_look_of_its_own() -> None:
+    """The ladder: the next rung waits, is diagnosed again, looks again."""
+    history = History().diagnosed().intent(NOW - 300).outcome(NOW - 290).verdict(NOW - 20, "not_fixed")
+    assert isinstance(next_step(view(history)), Look)
+    history.diagnosed(NOW - 5, rung="harsh")
+    step = next_step(view(history, world=world()))
+    assert isinstance(step, Intend)
+    assert step.rung.name == "harsh"
+
+
+def test_after_the_last_rung_people() -> None:
+    """Everything tried, nothing helped."""
+    history = History().diagnosed().intent(NOW - 900).outcome(NOW - 890).verdict(NOW - 600, "not_fixed")
+    history.intent(NOW - 500, "a2", "harsh").outcome(NOW - 490, attempt="a2").verdict(NOW - 20, "not_fixed", "a2")
+    step = next_step(view(history, world=world()))
+    assert isinstance(step, HandOver)
+    assert step.reason == "not_fixed"
+
+
+@pytest.mark.parametrize("verdict", ["worse", "unknown"])
+def test_the_first_doubt_about_the_proof_goes_to_people(verdict: str) -> None:
+    """Worse or unknown: no next rung, whatever the ladder still has."""
+    history = History().diagnosed().intent(NOW - 300).outcome(NOW - 290).verdict(NOW - 20, verdict)
+    step = next_step(view(history, world=world()))
+    assert isinstance(step, HandOver)
+    assert step.reason == verdict
+
+
+def test_fixed_closes_only_when_the_rule_is_not_true() -> None:
+    """`resolved` closes nothing; the rule, asked at every Prometheus, does."""
+    history = History().diagnosed().intent(NOW - 300).outcome(NOW - 290).verdict(NOW - 20, "fixed")
+    assert isinstance(next_step(view(history)), LookAtRule)
+    assert isinstance(next_step(view(history, rule=Answer.UNKNOWN)), Wait)
+    assert isinstance(next_step(view(history, rule=Answer.NO)), Close)
+
+
+def test_proven_fixed_but_still_firing_goes_to_people() -> None:
+    """The proof and the rule disagree for longer than a proof may take."""
+    history = History().diagnosed().intent(NOW - 900).outcome(NOW - 890).verdict(NOW - 301, "fixed")
+    step = next_step(view(history, rule=Answer.YES))
+    assert isinstance(step, HandOver)
+    assert step.reason == "still_firing"
+
+
+def test_a_stale_alert_is_given_up_to_people() -> None:
+    """Refused for an hour: the look at the rule decides between closing and people."""
+    old = History(opened_at=NOW - 3700, starts_at=NOW - 3700)
+    assert isinstance(next_step(view(old, world=world())), LookAtRule)
+    assert isinstance(next_step(view(old, world=world(), rule=Answer.YES)), HandOver)
+    assert isinstance(next_step(view(old, world=world(), rule=Answer.NO)), Close)
+
+
+def test_without_runbook_it_stays_open_while_it_fires() -> None:
+    """A reload can still match it; resolved closes it."""
+    history = History()
+    assert isinstance(next_step(view(history, book=None)), Wait)
+    history.add(Kind.OBSERVED, NOW, alert=alert("resolved").as_json())
+    assert isinstance(next_step(view(history, book=None)), Close)
+
+
+def test_one_round_of_proof_is_judged_and_recorded() -> None:
+    """A good round starts the hold time; the next is due after `every`."""
+    history = History().diagnosed().intent(NOW - 100).outcome(NOW - 90)
+    step = next_step(view(history, proof=proof_look(True, NOW)))
+    assert isinstance(step, RecordProof)
+    assert (step.judged.verdict, step.judged.good_since, step.until) == (None, NOW, NOW + 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rule": Answer.UNKNOWN}, Reason.RULE_UNKNOWN),
+        ({"skew": None}, Reason.CLOCK),
+        ({"skew": 9.0}, Reason.CLOCK),
+        ({"causes": ("PostgresDown",)}, Reason.BLOCKED_BY_CAUSE),
+        ({"causes": None}, Reason.RULE_UNKNOWN),
+        ({"muted": Answer.YES, "muted_by": "s1"}, Reason.MUTED),
+        ({"muted": Answer.UNKNOWN}, Reason.ALERTMANAGER_UNREACHABLE),
+        ({"probe": Health.HEALTHY}, Reason.VANTAGE_DISAGREES),
+        ({"probe": Health.UNKNOWN}, Reason.VANTAGE_UNKNOWN),
+        ({"preview": None, "preview_error": "gate"}, Reason.TARGET_UNREACHABLE),
+        ({"preview": replace(world().preview, items=())}, Reason.NOTHING_TO_DO),  # type: ignore[type-var]
+        ({"pause_file": True}, Reason.PAUSED),
+        ({"looked_at": NOW - 6}, Reason.LOOK_STALE),
+    ],
+)
+def test_every_answer_of_the_look_can_forbid_it(change: dict[str, object], reason: Reason) -> None:
+    """Each unknown and each no, alone, is a refusal with its own name."""
+    step = next_step(view(History().diagnosed(), world=replace(world(), **change)))
+    assert isinstance(step, Refuse)
+    assert step.refusal.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"paused": ("all: maintenance",)}, Reason.PAUSED),
+        ({"hold_off_until": NOW + 5}, Reason.RECOVERING),
+        ({"head_at": NOW + 6}, Reason.CLOCK),
+        ({"doubts": ("e0",)}, Reason.TARGET_IN_DOUBT),
+        ({"holds": ("e0",)}, Reason.TARGET_BUSY),
+        ({"open_firing": 10}, Reason.STORM),
+        ({"last_effect_at": NOW - 1799}, Reason.COOLDOWN),
+        ({"resource_hour": 2}, Reason.RATE_LIMIT),
+        ({"resource_day": 4}, Reason.RATE_LIMIT),
+        ({"runbook_hour": 2}, Reason.RATE_LIMIT),
+        ({"all_hour": 10}, Reason.RATE_LIMIT),
+        ({"all_day": 30}, Reason.RATE_LIMIT),
+    ],
+)
+def test_every_limit_can_forbid_it(change: dict[str, object], reason: Reason) -> None:
+    """Each limit, alone, is a refusal with its own name."""
+    step = next_step(view(History().diagnosed(), world=world(), facts=facts(**change)))
+    assert isinstance(step, Refuse)
+    assert step.refusal.reason is reason
