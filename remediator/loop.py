@@ -1,0 +1,150 @@
+"""Who wakes whom: the loop that claims due episodes and drives each in a task of its own.
+
+Everything durable is due work in the journal; this loop only makes it happen soon. It owns three rounds beside
+the driving: leases and heartbeat, the sweep, and reading the active alerts back from every Alertmanager, so
+that no lost delivery stays lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from remediator.clock import StepDetector
+from remediator.engine import Engine
+from remediator.errors import JournalError
+from remediator.journal import Claim, InboxRow, Routed
+
+log = structlog.get_logger(__name__)
+
+PARALLEL = 16  # episodes driven at once; the rest stays due
+GRACE = 8.0  # seconds that running steps get at shutdown before they are cancelled into doubt
+
+
+@dataclass
+class Loop:
+    """Runs an engine until `stop` is set.
+
+    `alive` is the boot time of the last completed round: readiness looks at it. `blind` is set when active
+    alerts must be read now (a truncated or unreadable delivery).
+    """
+
+    engine: Engine
+    split: Callable[[InboxRow], Sequence[Routed]]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    blind: asyncio.Event = field(default_factory=asyncio.Event)
+    alive: float = 0.0
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _due: float | None = None
+
+    async def serve(self) -> bool:
+        """Until `stop`. Returns True when everything ended by itself, False when a step was cut off."""
+        async with asyncio.TaskGroup() as group:
+            rounds = [
+                group.create_task(self._leases()),
+                group.create_task(self._sweeps()),
+                group.create_task(self._active_alerts()),
+                group.create_task(self._wake_on_stop()),
+            ]
+            while not self.stop.is_set():
+                await self._round(group)
+            clean = await self._finish()
+            for task in rounds:
+                task.cancel()
+        return clean
+
+    async def _round(self, group: asyncio.TaskGroup) -> None:
+        journal = self.engine.journal
+        journal.wake.clear()
+        try:
+            await journal.route(self.split)
+            for claim in await journal.claim(PARALLEL - len(self._running)) if len(self._running) < PARALLEL else ():
+                self._running[claim.episode] = group.create_task(self._drive(claim))
+            self.alive = self.engine.clock.boottime()
+        except JournalError as error:
+            log.error("journal does not answer", why=str(error))
+        await self._nap()
+
+    async def _nap(self) -> None:
+        """Until something is due, something comes in, or the poll interval is over."""
+        pause = self.engine.settings.journal.poll
+        if self._due is not None:
+            pause = min(pause, max(0.01, self._due - self.engine.clock.now()))
+            self._due = None
+        try:
+            async with asyncio.timeout(pause):
+                await self.engine.journal.wake.wait()
+        except TimeoutError:
+            return
+
+    async def _drive(self, claim: Claim) -> None:
+        try:
+            due = await self.engine.drive(claim)
+            self._due = due if self._due is None else min(self._due, due)
+        except JournalError as error:
+            log.error("journal failed under an episode", episode=claim.episode, why=str(error))
+        finally:
+            del self._running[claim.episode]
+            self.engine.journal.wake.set()
+
+    async def _finish(self) -> bool:
+        """Let running steps end; cancel what does not, which writes its doubt."""
+        running = list(self._running.values())
+        if not running:
+            return True
+        _, late = await asyncio.wait(running, timeout=GRACE)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=GRACE)
+        return not late
+
+    async def _leases(self) -> None:
+        """Renew leases, tell that we live and in which mode, and notice a stepped clock."""
+        engine = self.engine
+        steps = StepDetector(engine.clock, engine.settings.guards.clock_step)
+        while True:
+            if (step := steps.tick()) is not None:
+                hold = max((book.limits.cooldown for book in engine.books), default=0.0)
+                log.error("the clock was stepped; starting nothing for a full cooldown", seconds=step, hold=hold)
+                await self._try(lambda: engine.journal.hold_off(hold, f"clock stepped by {step:.0f} s"))
+            sent = engine.clock.boottime()
+            if await self._try(engine.journal.renew) and await self._try(lambda: engine.journal.heartbeat(engine.settings.mode)):
+                engine.renewed_at = sent
+            await engine.clock.sleep(engine.settings.journal.renew)
+
+    async def _sweeps(self) -> None:
+        while True:
+            await self._try(self.engine.journal.sweep)
+            await self.engine.clock.sleep(60.0)
+
+    async def _active_alerts(self) -> None:
+        """At start, each minute, and when a delivery could not be read in full."""
+        while True:
+            self.blind.clear()
+            bodies = await self.engine.sight.active_alerts()
+            if bodies:
+                await self._try(lambda: self.engine.journal.store([("delivery", body) for body in bodies]))
+            try:
+                async with asyncio.timeout(60.0):
+                    await self.blind.wait()
+            except TimeoutError:
+                continue
+
+    async def _wake_on_stop(self) -> None:
+        await self.stop.wait()
+        self.engine.journal.wake.set()
+
+    async def _try(self, call: Callable[[], object]) -> bool:
+        """A round that needs the journal: a fault is logged and tried again next time."""
+        try:
+            result = call()
+            if asyncio.iscoroutine(result):
+                await result
+            return True
+        except JournalError as error:
+            log.error("journal does not answer", why=str(error))
+            return False
