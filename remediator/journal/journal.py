@@ -1,0 +1,325 @@
+"""The durable truth: what came in, what was decided, who works on what, and the limits over all of it.
+
+In: facts from outside, events of the engine. Out: the same, in order, and claims on work. It must never answer
+before the database has acknowledged, never redo an effect, and never decide by what it remembers: only a
+transaction that reads and writes together may.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+
+from remediator.errors import Conflict
+from remediator.events import Event, Kind
+from remediator.facts import Facts
+from remediator.journal import index, intake, limits, lines, work
+from remediator.journal.lifetime import Replica
+from remediator.journal.sqlite import SQLiteStore
+from remediator.journal.store import NoSpace, Unstorable
+from remediator.journal.transaction import Tx
+from remediator.journal.values import (
+    Claim,
+    Decide,
+    EpisodeIndex,
+    EpisodeRow,
+    InboxRow,
+    Pause,
+    Routed,
+    Running,
+)
+from remediator.reasons import Refusal
+
+OUTCOME_TRIES = 20
+
+
+class _Refused(Exception):
+    """Carries a refusal out of the intent's transaction, so that it is rolled back."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+
+
+class Journal(Replica):
+    """The journal as one replica sees it; every method may raise JournalError."""
+
+    # -- intake -------------------------------------------------------------------------------------------
+
+    async def store(self, bodies: Sequence[tuple[str, bytes]]) -> None:
+        """Keep (kind, body) rows from outside, all in one durable transaction. Takes no lock.
+
+        What the database refuses for its data is written row by row; a row that fails alone is a dead letter.
+        After an unknown COMMIT they may be there twice, which is one episode all the same.
+        """
+        if not bodies:
+            return
+        rows = [(kind, None, body) for kind, body in bodies]
+        try:
+            await self._store.write(lambda tx: intake.put(tx, rows))
+        except Unstorable:
+            for row in rows:
+                await self._store_alone(row)
+        self.wake.set()
+
+    async def _store_alone(self, row: tuple[str, str | None, bytes]) -> None:
+        try:
+            await self._store.write(lambda tx: intake.put(tx, [row]))
+        except Unstorable:
+            await self.dead_letter("unstorable", row[2], quota=self._quota)
+
+    async def click(self, episode: str, body: bytes) -> None:
+        """Keep what a person said about an episode, and make it due. Raises Conflict when it is closed."""
+        await self._store.write(lambda tx: intake.tell(tx, episode, "click", body))
+        self.wake.set()
+
+    async def dead_letter(self, cause: str, body: bytes, *, quota: int) -> None:
+        """Count a body that can never be read; its first 4 KiB are kept while fewer than `quota` are."""
+        self._quota = quota
+        await self._store.write(lambda tx: intake.bury(tx, cause, body, quota))
+
+    async def dead_letters(self) -> dict[str, int]:
+        """How many there were of each cause."""
+        return await self._store.read(intake.buried)
+
+    async def route(self, split: Callable[[InboxRow], Sequence[Routed]], limit: int = 64) -> int:
+        """Give the alerts of stored deliveries to their episodes; returns how many deliveries that were.
+
+        `split` is pure and runs outside of the transaction; a delivery it raises for becomes a dead letter.
+        """
+        rows = await self._store.read(lambda tx: intake.unrouted(tx, limit))
+        if not rows:
+            return 0
+        splits = [_split(split, row) for row in rows]
+        try:
+            routed = await self._store.write(lambda tx: intake.route(tx, splits, self._quota))
+        except Unstorable:
+            routed = sum([await self._route_alone(one) for one in splits])
+        self.wake.set()
+        return routed
+
+    async def _route_alone(self, split: intake.Split) -> int:
+        """One delivery by itself; what the database refuses of it is a dead letter, and the others go on."""
+        try:
+            return await self._store.write(lambda tx: intake.route(tx, [split], self._quota))
+        except Unstorable:
+            buried = intake.Split(split.row, cause="unroutable")
+            return await self._store.write(lambda tx: intake.route(tx, [buried], self._quota))
+
+    async def inbox(self, episode: str) -> list[InboxRow]:
+        """What came for an episode and was not taken yet, in the order it came."""
+        return await self._store.read(lambda tx: intake.untaken(tx, episode))
+
+    # -- work -----------------------------------------------------------------------------------------------
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Take up to `limit` due episodes, the most severe first. Claim only what is started now."""
+        sent = self._clock.boottime()
+        held = frozenset(self._held)
+        claims = await self._store.write(lambda tx: work.claim(tx, self.owner, self._lease, held, limit))
+        self._held.update((claim.episode, sent + self._lease) for claim in claims)
+        return claims
+
+    async def renew(self) -> None:
+        """Extend the leases of everything that was claimed and not released."""
+        sent, held = self._clock.boottime(), list(self._held)
+        if held:
+            await self._store.write(lambda tx: work.renew(tx, self.owner, self._lease, held))
+            self._held.update((episode, sent + self._lease) for episode in held if episode in self._held)
+
+    def lease_left(self, episode: str) -> float:
+        """Seconds for which the episode is ours for certain, by boot time since before the claim was sent.
+
+        Nothing is started in the last third of a lease.
+        """
+        return self._held.get(episode, 0.0) - self._clock.boottime() if episode in self._held else 0.0
+
+    async def release(self, episode: str, due_at: float, *, failed: bool = False) -> None:
+        """Give an episode up until `due_at`, or until now when something came for it meanwhile.
+
+        failed  nothing was planned, something went wrong: the claim counts towards `stuck`
+        """
+        self._held.pop(episode, None)
+        due = await self._store.write(lambda tx: work.release(tx, self.owner, episode, due_at, failed=failed))
+        self._wake_if(due)
+
+    def forget(self, episode: str) -> None:
+        """Renew this lease no more: the work on it ended without a release (the journal failed)."""
+        self._held.pop(episode, None)
+
+    async def sweep(self) -> int:
+        """Make due what nobody would wake: open episodes without work, times out of reach."""
+        found = await self._store.write(work.sweep)
+        if found:
+            self.wake.set()
+        return found
+
+    async def nudge(self) -> int:
+        """Make every open episode due now (the runbooks were reloaded)."""
+        found = await self._store.write(work.nudge)
+        self.wake.set()
+        return found
+
+    def _wake_if(self, due: float | None) -> None:
+        if due is not None and due <= self._clock.now() + 1.0:
+            self.wake.set()
+
+    # -- events ---------------------------------------------------------------------------------------------
+
+    async def events(self, episode: str) -> list[Event]:
+        """All events of an episode. Raises events.Unknown when a newer program wrote one."""
+        return await self._store.read(lambda tx: lines.of_episode(tx, episode))
+
+    async def append(
+        self,
+        events: Sequence[Event],
+        *,
+        due_at: float | None = None,
+        takes: Sequence[int] = (),
+        close: bool = False,
+        index: EpisodeIndex | None = None,
+    ) -> None:
+        """Append events of one episode as its owner, with all that belongs to them, in one transaction.
+
+        takes   inbox rows that became these events; without events, rows that change nothing
+        due_at  when the episode is due next; now instead when its inbox is not empty
+        close   the episode is over
+        Raises Conflict: another owner has it or wrote this place, or it cannot close as something came for it.
+        """
+        what = lines.Append(tuple(events), due_at, tuple(takes), close, index)
+        if not what.events:
+            if close or index is not None or due_at is not None:
+                raise ValueError("without an event, rows can be taken and nothing else")
+            await self._store.write(lambda tx: lines.take(tx, what.takes))
+            return
+        if any(event.kind is Kind.INTENT for event in what.events):
+            raise ValueError("intents are written by `intend` only")
+        if [event.seq for event in what.events] != [*range(what.events[0].seq, what.events[0].seq + len(events))]:
+            raise ValueError("the events of one append follow one another")
+        due = await self._store.write(lambda tx: lines.append(tx, self.owner, what))
+        if close:
+            self._held.pop(what.episode, None)
+        self._acknowledged(what.events[-1])
+        self._wake_if(due)
+
+    async def outcome(self, event: Event) -> Event:
+        """Write how an attempt ended, whoever owns the episode by now. Returns the event with its place.
+
+        Tried until it is in: a full disk frees the ballast that is kept for this. The second outcome of an
+        attempt changes nothing.
+        """
+        for last in (*[False] * OUTCOME_TRIES, True):
+            try:
+                placed = await self._store.write(lambda tx: lines.outcome(tx, event))
+                break
+            except Conflict:
+                if last:
+                    raise
+            except NoSpace:
+                if not isinstance(self._store, SQLiteStore) or not self._store.drop_ballast():
+                    raise
+        self._acknowledged(placed)
+        self.wake.set()
+        return placed
+
+    async def put_document(self, digest: str, body: str) -> None:
+        """Keep a document (a runbook's body) under its digest."""
+        await self._store.write(lambda tx: index.put_document(tx, digest, body))
+
+    async def get_document(self, digest: str) -> str | None:
+        """The document with this digest, None when it is not there."""
+        return await self._store.read(lambda tx: index.document(tx, digest))
+
+    # -- limits ---------------------------------------------------------------------------------------------
+
+    async def facts(self, episode: str, runbook: str, resource: str | None) -> Facts:
+        """What others did, for planning; `intend` reads it again under the lock."""
+        asked = self._asked(episode, runbook, resource)
+        return await self._store.read(lambda tx: limits.facts(tx, asked))
+
+    async def intend(self, intent: Event, *, runbook: str, resource: str, decide: Decide) -> Refusal | None:
+        """Write an intent and charge it, unless `decide` refuses on facts read under the lock.
+
+        Returns the refusal, or None once the intent is durable. Raises Conflict (another owner) and
+        JournalError; after the latter the intent may have been written: read the episode's events again.
+        """
+        if intent.kind is not Kind.INTENT:
+            raise ValueError(f"{intent.kind} is not an intent")
+        asked = self._asked(intent.episode, runbook, resource)
+
+        def body(tx: Tx) -> None:
+            refusal = limits.intend(tx, self.owner, intent, asked, decide)
+            if refusal is not None:
+                raise _Refused(refusal)
+
+        try:
+            await self._store.write(body)
+        except _Refused as refused:
+            return refused.refusal
+        self._acknowledged(intent)
+        return None
+
+    async def pause(self, scope: str, who: str, reason: str, until: float | None) -> int:
+        """Forbid intents in a scope (`all`, `runbook:<name>`, `resource:<canonical>`) until a time or `resume`.
+
+        Returns the pause's number, once no intent can pass any more; `running` tells what had passed before.
+        """
+        if scope != "all" and not scope.startswith(("runbook:", "resource:")):
+            raise ValueError(f"a pause's scope is all, runbook:<name> or resource:<canonical name>, not {scope!r}")
+        token = uuid.uuid4().hex
+        return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until))
+
+    async def resume(self, id: int, who: str) -> bool:
+        """End a pause; False when there is none of that number. What it stopped is due now."""
+        ended = await self._store.write(lambda tx: limits.resume(tx, id, who))
+        if ended:
+            await self.nudge()
+        return ended
+
+    async def pauses(self) -> list[Pause]:
+        """Pauses that hold now."""
+        return await self._store.read(lambda tx: limits.paused(tx, tx.now()))
+
+    async def running(self) -> list[Running]:
+        """Attempts whose outcome is not written yet."""
+        return await self._store.read(limits.running)
+
+    async def open_ends(self) -> int:
+        """How many attempts are in doubt: begun or maybe begun, nobody at them, and not settled."""
+        return await self._store.read(limits.open_ends)
+
+    async def verify(self) -> list[str]:
+        """Recompute the charges from the events and tell each difference."""
+        return await self._store.read(limits.verify)
+
+    # -- look-up --------------------------------------------------------------------------------------------
+
+    async def episode(self, id: str) -> EpisodeRow | None:
+        """The index entry of an episode."""
+        return await self._store.read(lambda tx: index.one(tx, id))
+
+    async def open_episodes(self) -> list[EpisodeRow]:
+        """All open episodes, the oldest first."""
+        return await self._store.read(index.open_ones)
+
+    async def episodes(self, *, open: bool | None = None, limit: int | None = 100) -> list[EpisodeRow]:
+        """The latest episodes, the newest last: all, only open or only closed ones."""
+        return await self._store.read(lambda tx: index.latest(tx, open, limit))
+
+    async def episode_of(self, attempt: str) -> str | None:
+        """The episode of an attempt."""
+        return await self._store.read(lambda tx: index.episode_of(tx, attempt))
+
+    async def tail(self, after: str | None, limit: int) -> tuple[list[Event], str]:
+        """Events of all episodes in the order of their times, for people to follow; and the next `after`.
+
+        Without `after`, the newest. An event may be written a little after its time, so the cursor stays
+        some seconds behind: events come again, with the same id, rather than never.
+        """
+        return await self._store.read(lambda tx: lines.tail(tx, after, limit))
+
+
+def _split(split: Callable[[InboxRow], Sequence[Routed]], row: InboxRow) -> intake.Split:
+    try:
+        return intake.Split(row, tuple(intake.storable(one) for one in split(row)))
+    except Exception as error:  # noqa: BLE001 - one delivery that cannot be split must not stop all others
+        return intake.Split(row, cause=str(getattr(error, "cause", type(error).__name__)))

@@ -1,0 +1,225 @@
+"""One replica of the journal: how it comes up, says that it lives, distrusts what it finds, and leaves.
+
+In: settings and a clock. Out: a store that holds this program's tables, and this replica enlisted in it. It
+must never take a journal that is in use, not durable, or written by a newer version, and it starts no effect
+while it does not know how the last run ended or whether the database has lost something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from remediator import settings
+from remediator.clock import Clock
+from remediator.errors import JournalError
+from remediator.events import Event
+from remediator.journal import index, limits, work
+from remediator.journal.migrate import migrate
+from remediator.journal.postgres import PostgresStore
+from remediator.journal.sqlite import SQLiteStore
+from remediator.journal.store import Store
+from remediator.journal.transaction import Tx
+from remediator.journal.witness import Witness
+
+DAY = 86400.0
+LIVE_LEASES = 3  # a replica that was not seen for this many leases binds nobody by its mode
+DEAD_LETTERS = 1000  # kept until `dead_letter` is told another number
+CLEAN, BOOT, HOLD_OFF = "clean_shutdown", "boot_id", "hold_off_until"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): another value after each boot
+
+
+class Replica:
+    """One replica's way to the journal. Made by `open` or `over`; every method may raise JournalError.
+
+    owner  this process' name in the journal, unique for each start
+    wake   set when something may be due now; whoever waits for it clears it
+    """
+
+    def __init__(self, store: Store, owner: str, clock: Clock, mode: str, config_digest: str, lease: float) -> None:
+        self.owner = f"{owner}#{uuid.uuid4().hex[:8]}"
+        self.wake = asyncio.Event()
+        self.hold_off_why = ""
+        self._store = store
+        self._clock = clock
+        self._mode = mode
+        self._config_digest = config_digest
+        self._lease = lease
+        self._held: dict[str, float] = {}  # episode: boot time up to which the lease is ours for certain
+        self._hold_until = 0.0  # boot time
+        self._witness: Witness | None = None
+        self._regressed_hold = 0.0
+        self._quota = DEAD_LETTERS
+
+    # -- lifetime -----------------------------------------------------------------------------------------
+
+    @classmethod
+    async def open(
+        cls,
+        settings: settings.Journal,
+        *,
+        owner: str,
+        clock: Clock,
+        mode: str,
+        config_digest: str,
+        hold_off: float,
+    ) -> Self:
+        """Open, create or upgrade the journal and enlist this replica in it.
+
+        owner     this replica's name for people, such as host name and process id
+        hold_off  seconds without an intent after a start that does not know how the last run ended: the
+                  longest deadline of all runbooks, so that what was begun then is over
+        Raises JournalError: not reachable, in use by another process, not durable, written by a newer version.
+        """
+        try:
+            url = make_url(settings.url)
+        except ArgumentError as error:
+            raise JournalError(f"journal.url is not a database URL: {error}") from error
+        store: SQLiteStore | PostgresStore
+        if url.get_backend_name() == "sqlite":
+            store = SQLiteStore(Path(url.database) if url.database not in (None, "", ":memory:") else None, clock.now)
+        elif url.get_backend_name() == "postgresql":
+            store = PostgresStore(url.set(drivername="postgresql+asyncpg"), settings.password_file, owner)
+        else:
+            raise JournalError(f"journal.url: {url.get_backend_name()} is not supported; sqlite or postgresql is")
+        try:
+            await store.open()
+            return await cls.over(
+                store,
+                owner=owner,
+                clock=clock,
+                mode=mode,
+                config_digest=config_digest,
+                hold_off=hold_off,
+                lease=settings.lease,
+                witness=settings.evidence_dir.parent / "journal.witness" if store.shared else None,
+            )
+        except BaseException:
+            await store.close()
+            raise
+
+    @classmethod
+    async def over(
+        cls,
+        store: Store,
+        *,
+        owner: str,
+        clock: Clock,
+        mode: str,
+        config_digest: str,
+        hold_off: float,
+        lease: float,
+        witness: Path | None = None,
+    ) -> Self:
+        """A journal over a store that is open already: several replicas of a simulation share one in memory."""
+        self = cls(store, owner, clock, mode, config_digest, lease)
+        await store.write(migrate)
+        if isinstance(store, PostgresStore) and witness is not None:
+            self._witness, self._regressed_hold = Witness(witness), hold_off
+            store.on_connect = self._witness.look
+        if isinstance(store, SQLiteStore):
+            store.keep_ballast()
+        if not store.shared:
+            await store.write(lambda tx: self._recover(tx, hold_off))
+        await store.write(lambda tx: limits.enlist(tx, self.owner, mode, config_digest))
+        return self
+
+    def _recover(self, tx: Tx, hold_off: float) -> None:
+        """SQLite, at start: the owners of the last run are gone; was it ended, and is the machine still up?
+
+        After a power loss the last effect may be done and its intent lost, or an effect may still be under way.
+        """
+        boot, now = BOOT_ID.read_text().strip(), tx.now()
+        before, left = index.mark(tx, BOOT), float(index.mark(tx, HOLD_OFF) or 0.0) - now
+        why = ""
+        if before is not None and index.mark(tx, CLEAN) != "yes":
+            why = "the last run did not end cleanly"
+        elif before not in (None, boot):
+            why = "the machine was started anew"
+        if why:
+            left = max(left, hold_off)
+        if left > 0:
+            self.hold_off_why = why or "it was held off before the restart"
+            self._hold_until = self._clock.boottime() + min(left, DAY)
+            index.set_mark(tx, HOLD_OFF, str(now + min(left, DAY)))
+        index.set_mark(tx, BOOT, boot)
+        index.set_mark(tx, CLEAN, "no")
+        work.lapse(tx)
+
+    async def close(self, clean: bool = True) -> None:
+        """Leave. `clean` says that nothing is under way any more.
+
+        Then what was claimed is free at once, and the next start on SQLite need not hold off.
+        """
+        if clean and self._store.broken is None:
+            await self._store.write(self._left)
+        await self._store.close()
+        if self._witness is not None:
+            self._witness.close()
+
+    def _left(self, tx: Tx) -> None:
+        limits.leave(tx, self.owner)
+        work.give_up(tx, self.owner)
+        if not self._store.shared:
+            index.set_mark(tx, CLEAN, "yes")
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing may be written any more (an I/O error): end the process, its next start recovers."""
+        return self._store.broken
+
+    async def now(self) -> float:
+        """UNIX seconds by the journal's clock: the database's on PostgreSQL, the machine's on SQLite."""
+        return await self._store.read(lambda tx: tx.now()) if self._store.shared else self._clock.now()
+
+    async def heartbeat(self, mode: str) -> None:
+        """This replica lives, in this mode. A changed mode is written under the intent's lock."""
+        if self._witness is not None and self._witness.regressed:
+            await self._stop_regressed(self._witness)
+        if isinstance(self._store, SQLiteStore):
+            self._store.keep_ballast()
+        if mode == self._mode and await self._store.write(lambda tx: limits.seen(tx, self.owner)):
+            return
+        await self._store.write(lambda tx: limits.enlist(tx, self.owner, mode, self._config_digest))
+        self._mode = mode
+
+    async def _stop_regressed(self, witness: Witness) -> None:
+        """Lost events stop everything until people have looked; then this replica goes on from what there is."""
+        reason = f"the journal has lost events: {witness.regressed}"
+        token = uuid.uuid4().hex
+        await self._store.write(lambda tx: limits.pause(tx, token, "all", "journal", reason, None))
+        await self.hold_off(self._regressed_hold, reason)
+        await self._store.read(witness.accept)
+
+    async def hold_off(self, seconds: float, why: str) -> None:
+        """No intent of this replica for so long, by boot time (after a step of its clock).
+
+        On SQLite, where the same clock tells all times, it is kept for the next start, too.
+        """
+        self._hold_until = max(self._hold_until, self._clock.boottime() + seconds)
+        self.hold_off_why = why
+        if not self._store.shared:
+            left = self._hold_until - self._clock.boottime()
+            await self._store.write(lambda tx: index.set_mark(tx, HOLD_OFF, str(tx.now() + left)))
+
+    def _asked(self, episode: str, runbook: str, resource: str | None) -> limits.Asked:
+        return limits.Asked(
+            episode=episode,
+            runbook=runbook,
+            resource=resource,
+            mode=self._mode,
+            live=LIVE_LEASES * self._lease,
+            hold_left=self._hold_until - self._clock.boottime(),
+            stopped=f"the journal has lost events: {self._witness.regressed}"
+            if self._witness is not None and self._witness.regressed
+            else "",
+        )
+
+    def _acknowledged(self, event: Event) -> None:
+        if self._witness is not None:
+            self._witness.acknowledged(event.id)
