@@ -1,0 +1,312 @@
+"""prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
+
+Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check` reads files
+only.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prepctl import show
+from prepctl.client import Client
+from prepctl.errors import Exit, Failure
+from remediator.durations import human, seconds
+
+EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready); 2 wrong usage, or a file
+that is wrong; 3 the remediator cannot be reached or cannot answer now; 4 the token does not let in."""
+FOLLOW = 1.0  # seconds between two questions of `journal:tail --follow`
+
+app = typer.Typer(
+    name="prepctl",
+    help="Watch and steer the remediator: what it did, what it did not do and why, pauses and doubts.",
+    epilog=EXITS,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON, for scripts.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal and is shown to everyone.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options before the command."""
+
+    client: Client
+    who: str
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option(envvar="PREPCTL_URL", help="The remediator's address.")
+    ] = "http://127.0.0.1:11471",
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="PREPCTL_TOKEN_FILE", help="File with an operator's token.")
+    ] = None,
+    who: Annotated[
+        str,
+        typer.Option(envvar="PREPCTL_WHO", help="Who acts, for the journal. [default: login@host]", show_default=False),
+    ] = "",
+) -> None:
+    """Options that hold for every command."""
+    context.obj = Asked(Client(url, token_file), who or _login())
+
+
+def _login() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        name = f"uid-{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def _asked(context: typer.Context) -> Asked:
+    asked = context.obj
+    if not isinstance(asked, Asked):
+        raise Failure(Exit.USAGE, "prepctl was called without its options.")
+    return asked
+
+
+def _as_json(answer: Any) -> None:
+    typer.echo(json.dumps(answer, indent=2, sort_keys=True))
+
+
+# -- episodes -----------------------------------------------------------------------------------------
+
+
+@app.command("episodes:list")
+def episodes_list(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, the newest.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Open episodes: one alert on one target each, with what the remediator is doing about it."""
+    found = _asked(context).client.get("/api/v1/episodes", open=None if everything else 1, limit=limit)
+    if as_json:
+        _as_json(found)
+        return
+    if not found["episodes"]:
+        typer.echo("No episodes." if everything else "No open episodes.")
+        return
+    show.console().print(show.episodes(found["episodes"]))
+
+
+@app.command("episodes:show")
+def episodes_show(
+    context: typer.Context,
+    episode: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
+    as_json: AsJson = False,
+) -> None:
+    """One episode: why it is where it is, and every event since the alert came."""
+    client = _asked(context).client
+    found = client.get(f"/api/v1/episodes/{_whole_id(client, episode)}")
+    if as_json:
+        _as_json(found)
+        return
+    out = show.console()
+    for row in show.timeline(found):
+        out.print(row, soft_wrap=True)
+
+
+def _whole_id(client: Client, given: str) -> str:
+    """Complete the beginning of an id; whoever reads one aloud at 3 am reads six characters."""
+    if not given.isalnum():
+        raise Failure(Exit.USAGE, f"{given!r} is not an episode's id.", "prepctl episodes:list --all shows them.")
+    if len(given) >= 32:
+        return given
+    known = [row["id"] for row in client.get("/api/v1/episodes", limit=500)["episodes"]]
+    matching = [one for one in known if one.startswith(given)]
+    if len(matching) != 1:
+        said = "several episodes begin" if matching else "no episode begins"
+        raise Failure(Exit.NO, f"{said.capitalize()} with {given!r}.", "prepctl episodes:list --all shows them.")
+    return str(matching[0])
+
+
+@app.command("journal:tail")
+def journal_tail(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many of the newest events.")] = 20,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """The newest events of all episodes, as they were written."""
+    client, out = _asked(context).client, show.console()
+    found = client.get("/api/v1/journal", limit=limit)
+    told: set[tuple[str, int]] = set()
+    while True:
+        fresh = [event for event in found["events"] if (event["episode"], event["seq"]) not in told]
+        told = {(event["episode"], event["seq"]) for event in found["events"]} or told
+        for event in fresh:
+            if as_json:
+                typer.echo(json.dumps(event, sort_keys=True))
+            else:
+                out.print(show.tail(event), soft_wrap=True)
+        if not follow:
+            return
+        time.sleep(FOLLOW)
+        found = client.get("/api/v1/journal", after=found["next"], limit=1000)
+
+
+# -- pauses -------------------------------------------------------------------------------------------
+
+
+@app.command("pause")
+def pause(
+    context: typer.Context,
+    reason: Reason,
+    runbook: Annotated[str, typer.Option(help="Only this runbook.")] = "",
+    resource: Annotated[str, typer.Option(help="Only this target, e.g. docker:prep/python-compliance.")] = "",
+    lasting: Annotated[
+        str, typer.Option("--for", help="End by itself after e.g. 2h; without it a person must resume.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Begin no action from now on, anywhere or for one runbook or target. What has begun goes on."""
+    if runbook and resource:
+        raise Failure(Exit.USAGE, "--runbook and --resource are two pauses.", "Give one of them, twice if need be.")
+    asked = _asked(context)
+    scope = f"runbook:{runbook}" if runbook else f"resource:{resource}" if resource else "all"
+    body = {"scope": scope, "who": asked.who, "reason": reason, "for_seconds": _duration(lasting)}
+    answer = asked.client.post("/api/v1/pauses", body)
+    if as_json:
+        _as_json(answer)
+        return
+    out = show.console()
+    until = answer["pause"]["until"]
+    ends = f"for {human(until - answer['pause']['since'])}" if until is not None else "until a person resumes it"
+    out.print(show.text(f"Paused ({scope}) {ends}. Pause {answer['pause']['id']}.", "bold"))
+    for row in show.running(answer["running"]):
+        out.print(row)
+
+
+def _duration(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise Failure(Exit.USAGE, f"--for: {error}.") from error
+
+
+@app.command("pauses")
+def pauses(context: typer.Context, as_json: AsJson = False) -> None:
+    """Pauses in force."""
+    found = _asked(context).client.get("/api/v1/pauses")
+    if as_json:
+        _as_json(found)
+        return
+    if not found["pauses"]:
+        typer.echo("Not paused.")
+        return
+    show.console().print(show.pauses(found["pauses"]))
+
+
+@app.command("resume")
+def resume(
+    context: typer.Context,
+    number: Annotated[
+        int | None, typer.Argument(help="The pause's number, from `prepctl pauses`.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="End every pause.")] = False,
+) -> None:
+    """End a pause. With no number and only one pause in force, that one."""
+    asked = _asked(context)
+    found = asked.client.get("/api/v1/pauses")["pauses"]
+    numbers = [number] if number is not None else [row["id"] for row in found]
+    if not numbers:
+        typer.echo("Not paused.")
+        return
+    if len(numbers) > 1 and not everything:
+        raise Failure(
+            Exit.USAGE,
+            f"{len(numbers)} pauses are in force.",
+            "Give one's number (prepctl pauses), or --all.",
+        )
+    for one in numbers:
+        asked.client.delete(f"/api/v1/pauses/{one}", who=asked.who)
+        typer.echo(f"Pause {one} is ended.")
+
+
+# -- doubts -------------------------------------------------------------------------------------------
+
+
+@app.command("doubts:list")
+def doubts_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """Attempts that may have taken effect and whose end nobody knows."""
+    found = _asked(context).client.get("/api/v1/doubts")
+    if as_json:
+        _as_json(found)
+        return
+    if not found["doubts"]:
+        typer.echo("No attempt is in doubt.")
+        return
+    show.console().print(show.doubts(found["doubts"]))
+
+
+@app.command("doubts:settle")
+def doubts_settle(
+    context: typer.Context,
+    attempt: Annotated[str, typer.Argument(help="The attempt's id, from `prepctl doubts:list`.")],
+    reason: Reason,
+    done: Annotated[bool | None, typer.Option("--done/--not-done", help="Did the effect happen?")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Say whether an attempt in doubt took effect, after looking at the target yourself."""
+    if done is None:
+        raise Failure(Exit.USAGE, "Say what you saw at the target.", "Give --done or --not-done.")
+    asked = _asked(context)
+    if not yes:
+        then = "it goes on to prove it" if done else "it may act on that target again"
+        said = "did" if done else "did not"
+        typer.confirm(f"The effect of attempt {attempt} {said} happen, and {then}. Sure?", abort=True)
+    body = {"settlement": "done" if done else "not_done", "who": asked.who, "reason": reason}
+    answer = asked.client.post(f"/api/v1/doubts/{attempt}/settle", body)
+    typer.echo(f"Taken. The episode's owner writes it down: prepctl episodes:show {answer['episode']}")
+
+
+# -- checks -------------------------------------------------------------------------------------------
+
+
+@app.command("runbook:check")
+def runbook_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of *.yml runbooks.")],
+    scrape_interval: Annotated[str, typer.Option(help="Prometheus' scrape interval; hold times depend on it.")] = "15s",
+) -> None:
+    """Would the remediator load these runbooks? Lists every fault with file and place; needs no server."""
+    from prepctl.runbooks import check  # noqa: PLC0415 - it loads every driver; the other commands start at once
+
+    for row in check(folder, _duration(scrape_interval) or 15.0):
+        typer.echo(show.clean(row))
+
+
+@app.command("health:check")
+def health_check(context: typer.Context, as_json: AsJson = False) -> None:
+    """Is the remediator able to work? Each of its own footings, and what needs a person."""
+    client = _asked(context).client
+    ready = client.ready()
+    status = client.get("/api/v1/status") if client.token_file else None
+    if as_json:
+        _as_json({"ready": ready.body, "status": status})
+    else:
+        out = show.console()
+        out.print(show.readiness(ready.body.get("checks", [])))
+        if status is not None:
+            for row in show.status(status):
+                out.print(row, soft_wrap=True)
+    if ready.status != 200:
+        raise typer.Exit(Exit.NO)

@@ -1,0 +1,32 @@
+"""What ends a command without success, and the exit code that says so to a script.
+
+0  done
+1  the answer is no: not found, refused, not ready
+2  wrong usage, or a file that is wrong: token file, runbooks
+3  the remediator cannot be reached, or cannot answer now: try again
+4  the token does not let in
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    NO = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    FORBIDDEN = 4
+
+
+class Failure(Exception):
+    """A command that cannot go on: `message` says what and where, `do` the way out."""
+
+    def __init__(self, code: Exit, message: str, do: str = "") -> None:
+        self.code = code
+        self.message = message
+        self.do = do
+        super().__init__(message)

@@ -1,0 +1,37 @@
+"""`runbook:check`: the remediator's own loading of runbooks, without a remediator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prepctl.errors import Exit, Failure
+from remediator.actions.registry import PARAMS as ACTIONS
+from remediator.diagnosis import NAMES as DIAGNOSES
+from remediator.durations import human
+from remediator.errors import ConfigError
+from remediator.runbooks import load
+
+
+def check(folder: Path, scrape_interval: float) -> Iterator[str]:
+    """A line for each runbook of the folder. Raises Failure with every fault of every file.
+
+    `scrape_interval` in seconds: a hold time must outlast the longest range of its queries plus two scrapes.
+    """
+    if not folder.is_dir():
+        raise Failure(Exit.USAGE, f"{folder} is not a folder.", "Give the folder that holds the *.yml runbooks.")
+    try:
+        books = load(folder, ACTIONS, DIAGNOSES, scrape_interval)
+    except ConfigError as error:
+        count = len(error.faults)
+        said = "1 fault" if count == 1 else f"{count} faults"
+        raise Failure(
+            Exit.USAGE,
+            f"{said} in {folder}; the remediator would not start with these runbooks:\n"
+            + "\n".join(f"  {fault}" for fault in error.faults),
+        ) from error
+    for book in books:
+        ladder = " -> ".join(rung.name for rung in book.ladder)
+        alerts = ", ".join(book.match.alertnames)
+        yield f"{book.name}: {alerts}; {ladder}; proof holds {human(book.proof.hold)}; at most {book.mode}"
+    yield f"{len(books)} runbooks are well formed."

@@ -1,0 +1,72 @@
+"""JSON answers of the webhook and the API when they say no: what happened, and what to do about it.
+
+One shape everywhere: `{"error": {"code": …, "message": …, "do": …}}`. `code` is a short closed word for
+programs, `message` what was asked and what was found, `do` the way out. Never a secret, never a stack trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from remediator.bearer import Answer
+
+LINGER = 5.0  # seconds for which a body that nobody wants is read away, so that its sender reads the answer
+
+
+def problem(status: int, code: str, message: str, do: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer that is not a yes."""
+    body = {"error": {"code": code, "message": message, "do": do}}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def refused(answer: Answer, setting: str) -> web.Response:
+    """For a bearer token that does not let in; `setting` is the one that lists the token files.
+
+    401 as RFC 6750 section 3 has it, for a missing and for a wrong token; 503 when the fault is ours, so that
+    a sender that retries 5xx (Alertmanager does) loses nothing while the file is put right.
+    """
+    if answer is Answer.UNCONFIGURED:
+        return problem(
+            503,
+            "no_token_configured",
+            f"No token can be read from the files of `{setting}`, so nobody can be let in.",
+            f"Put a token into a file of `{setting}` that the remediator can read; no restart is needed.",
+            {"Retry-After": "5"},
+        )
+    if answer is Answer.MISSING:
+        return problem(
+            401,
+            "token_missing",
+            "The request has no bearer token.",
+            f"Send `Authorization: Bearer <token>` with a token of `{setting}`.",
+            {"WWW-Authenticate": 'Bearer realm="prep-remediator"'},
+        )
+    return problem(
+        401,
+        "token_wrong",
+        "The bearer token is not one of those that are valid now.",
+        f"Send a token that is in one of the files of `{setting}`; the old one may be rotated out.",
+        {"WWW-Authenticate": 'Bearer realm="prep-remediator", error="invalid_token"'},
+    )
+
+
+async def finished(request: web.Request, answer: web.Response) -> web.Response:
+    """Send an answer that may be given before the request's body has come, and bring the connection to an end.
+
+    Closing at once would reset the connection under a sender that is still writing, and the answer would be lost
+    (RFC 9112, section 9.6). aiohttp lingers for the same reason, but 10 s long even when the sender has gone.
+    """
+    if request.content.is_eof():
+        return answer
+    try:
+        async with asyncio.timeout(LINGER):
+            await answer.prepare(request)
+            await answer.write_eof()
+            while await request.content.readany():
+                pass
+    except (TimeoutError, ConnectionError, web.RequestPayloadError):
+        request.protocol.force_close()
+    return answer

@@ -1,0 +1,184 @@
+"""Events as sentences: what a person reads in prepctl, the API and the console, the same words everywhere.
+
+In: events of one episode. Out: text. Pure. Labels and answers of servers inside the sentences come from
+outside: whoever prints them takes care of control characters (prepctl does) or of HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from remediator.actions.base import Result, Settlement
+from remediator.durations import human
+from remediator.events import Event, Kind, Verdict
+from remediator.ledger import Attempt, Ledger, fold
+
+OUTCOMES = {
+    Result.DONE: "Done",
+    Result.FAILED: "Failed, and the effect did not begin",
+    Result.IN_DOUBT: "In doubt: it may have begun, and its end is unknown",
+}
+VERDICTS = {
+    Verdict.FIXED: "Proven fixed",
+    Verdict.NOT_FIXED: "Not fixed",
+    Verdict.WORSE: "Worse than before",
+    Verdict.UNKNOWN: "Not proven either way",
+}
+SETTLEMENTS = {
+    Settlement.DONE: "the effect did happen",
+    Settlement.NOT_DONE: "the effect did not happen",
+    Settlement.UNKNOWN: "it cannot be known",
+}
+
+
+def clock(at: float) -> str:
+    """UNIX seconds as `2026-11-23 06:22:47 UTC`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def after(seconds: float) -> str:
+    """Time since the episode's first event: `+0s`, `+850ms`, `+1m35s`; negative when a clock went back."""
+    if abs(seconds) < 0.0005:
+        return "+0s"
+    return ("+" if seconds > 0 else "-") + human(abs(seconds))
+
+
+def line(event: Event) -> str:
+    """One event as one sentence."""
+    said = _LINES[event.kind](event.data).strip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def why(events: Sequence[Event], now: float) -> str:
+    """The sentence that answers "what is it doing, and why not more?", as of `now` (UNIX seconds)."""
+    ledger = fold(events)
+    if ledger.closed is not None:
+        return line(events[-1])
+    last = ledger.last
+    if last is not None and last.in_doubt:
+        return _doubt(last, now)
+    if ledger.handed_over is not None:
+        return f"People have it: {ledger.hand_over.get('sentence', ledger.handed_over)}"
+    if last is not None and last.took_effect and last.verdict is None:
+        passed = human(max(0.0, now - last.effect_at))
+        return f"Proving for {passed} that {last.action} on {last.resource} helped."
+    return _why_not(ledger, events, now)
+
+
+def _doubt(attempt: Attempt, now: float) -> str:
+    until = attempt.at + attempt.deadline
+    if attempt.outcome is None and now < until:
+        return f"Acting now: {attempt.action} on {attempt.resource}, at most {human(until - now)} more."
+    return (
+        f"Attempt {attempt.id} ({attempt.action} on {attempt.resource}) is in doubt: it may have taken "
+        "effect. Nothing else is done there until the target or a person settles it (prepctl doubts:settle)."
+    )
+
+
+def _why_not(ledger: Ledger, events: Sequence[Event], now: float) -> str:
+    last = events[-1] if events[-1].kind is not Kind.OBSERVED else _before_observed(events)
+    if ledger.refused is not None:
+        refused = next(event for event in reversed(events) if event.kind is Kind.REFUSED)
+        wait = ledger.earliest - now if ledger.earliest is not None else 0.0
+        again = f" Decided again in {human(wait)}." if wait > 0 else ""
+        return f"Not acting ({ledger.refused}): {refused.data['sentence']}{again}"
+    if last.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.VERDICT):
+        return line(last)
+    return f"Deciding: {line(last)}"
+
+
+def _before_observed(events: Sequence[Event]) -> Event:
+    return next((event for event in reversed(events) if event.kind is not Kind.OBSERVED), events[-1])
+
+
+Data = Mapping[str, Any]
+
+
+def _opened(data: Data) -> str:
+    alert = data["alert"]
+    labels = alert["labels"]
+    about = data.get("target") or {key: value for key, value in labels.items() if key != "alertname"}
+    on = ", ".join(f"{key}={value}" for key, value in about.items()) or "no labels"
+    book = f"runbook {data['runbook']}" if data.get("runbook") else "no runbook"
+    return f"Alert {labels['alertname']} {alert['status']} for {on}; {book}."
+
+
+def _observed(data: Data) -> str:
+    return f"Alertmanager says {data['alert']['status']}."
+
+
+def _claimed(data: Data) -> str:
+    return f"Taken over by {data['owner']} (epoch {data['epoch']})."
+
+
+def _matched(data: Data) -> str:
+    return f"Runbook {data['runbook']} now matches."
+
+
+def _refused(data: Data) -> str:
+    rung = f" for rung {data['rung']}" if data.get("rung") else ""
+    return f"Not acting{rung} ({data['reason']}): {data['sentence']}"
+
+
+def _diagnosed(data: Data) -> str:
+    whole = "complete" if data["complete"] else "with gaps"
+    what = "; ".join(f"{name}: {said}" for name, said in data["summary"].items())
+    return f"Evidence kept, {whole}, at {data['path']}" + (f" ({what})." if what else ".")
+
+
+def _would_act(data: Data) -> str:
+    return f"Shadow: would {data['action']} on {data['resource']}: {data['summary']}"
+
+
+def _needs_approval(data: Data) -> str:
+    return f"Waits for a person to approve {data['action']} on {data['resource']}: {data['summary']}"
+
+
+def _intent(data: Data) -> str:
+    return f"Begins {data['action']} on {data['resource']} (attempt {data['attempt']}): {data['summary']}"
+
+
+def _outcome(data: Data) -> str:
+    return f"{OUTCOMES[Result(data['result'])]}: {data['detail']}"
+
+
+def _settled(data: Data) -> str:
+    who = "The target says" if data["by"] == "target" else f"{data['by']} says"
+    return f"Doubt looked into. {who}: {SETTLEMENTS[Settlement(data['settlement'])]}. {data['detail']}"
+
+
+def _proving(data: Data) -> str:
+    return data.get("sentence") or ("Good so far." if data["good_since"] is not None else "Not proven yet.")
+
+
+def _verdict(data: Data) -> str:
+    return f"{VERDICTS[Verdict(data['verdict'])]}. {data['sentence']}"
+
+
+def _handed_over(data: Data) -> str:
+    return f"Handed over to people as {data['alertname']} ({data['severity']}): {data['sentence']}"
+
+
+def _closed(data: Data) -> str:
+    return f"Closed ({data['reason']}): {data['sentence']}"
+
+
+_LINES = {
+    Kind.OPENED: _opened,
+    Kind.OBSERVED: _observed,
+    Kind.CLAIMED: _claimed,
+    Kind.MATCHED: _matched,
+    Kind.REFUSED: _refused,
+    Kind.DIAGNOSED: _diagnosed,
+    Kind.WOULD_ACT: _would_act,
+    Kind.INTENT: _intent,
+    Kind.OUTCOME: _outcome,
+    Kind.SETTLED: _settled,
+    Kind.PROVING: _proving,
+    Kind.VERDICT: _verdict,
+    Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.HANDED_OVER: _handed_over,
+    Kind.CLOSED: _closed,
+}
