@@ -10,6 +10,8 @@ from pydantic import BeforeValidator
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`")
+
 
 def seconds(text: str) -> float:
     """`1h30m` -> 5400.0. Raises ValueError for anything else, a bare number included (which unit?)."""
@@ -32,7 +34,8 @@ def human(value: float) -> str:
 
 def longest_range(promql: str) -> float:
     """The longest `[range]` (or subquery `[range:step]`) in an expression, seconds; 0.0 when it has none."""
-    ranges = re.findall(r"\[([0-9a-z.]+)(?::[0-9a-z.]*)?\]", promql)
+    bare = _QUOTED.sub('""', promql)  # a label matcher may hold a character class, which is no range
+    ranges = re.findall(r"\[([0-9a-z.]+)(?::[0-9a-z.]*)?\]", bare)
     return max((seconds(text) for text in ranges), default=0.0)
 
 

@@ -8,31 +8,30 @@ outcome follows it, and a begun attempt without an outcome is a doubt for whoeve
 from __future__ import annotations
 
 import asyncio
-import json
-import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from remediator import guardrails
-from remediator.actions.base import Action, Call, Outcome, Result, Risk, Settlement
-from remediator.alerts import Alert
+from remediator.actions.base import Action, Call, Outcome, Result, Risk
 from remediator.clock import Clock
+from remediator.episodes import Episodes, Run
 from remediator.errors import Conflict, JournalError, Transient
-from remediator.events import Event, Kind, Unknown
+from remediator.events import Event, Kind
 from remediator.facts import Facts
-from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
-from remediator.ledger import Attempt, Ledger, fold
-from remediator.matching import Matched, match, params_of
+from remediator.journal import Claim, Journal
+from remediator.ledger import Attempt, fold
+from remediator.matching import params_of
 from remediator.people import OwnAlert
 from remediator.planner import (
     AskApproval,
     Close,
     Diagnose,
     HandOver,
+    Hold,
     Intend,
     Look,
     LookAtProof,
@@ -46,45 +45,31 @@ from remediator.planner import (
     WouldAct,
     next_step,
 )
-from remediator.ports import Diagnoses, Observer, People, Sight
+from remediator.ports import Diagnoses, People, Sight
 from remediator.reasons import Reason, Refusal
-from remediator.runbooks import Runbook, Rung, from_body
+from remediator.runbooks import Runbook, Rung
 from remediator.settings import Settings
-from remediator.world import Answer, ProofLook, World
+from remediator.world import World
 
 log = structlog.get_logger(__name__)
 
 STUCK_CLAIMS = 3
+FAILED_WAIT = 5.0  # seconds until an episode that raised is tried again
 STUCK_WAIT = 600.0  # seconds a stuck episode is left alone
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
 OUTCOME_TRIES = 30
+SYMPTOMS = {
+    "RemediationFailed": "remediation-failed",
+    "RemediationInDoubt": "remediation-in-doubt",
+    "RemediationNeedsApproval": "remediation-needs-approval",
+    "RemediationNeedsPeople": "remediation-needs-people",
+}
 EVIDENCE_FIRST = frozenset({Risk.DISRUPTIVE, Risk.DESTRUCTIVE})
 
 
 @dataclass
-class Run:
-    """One claimed episode while it is worked on; everything durable is in `events`."""
-
-    episode: str
-    events: list[Event]
-    ledger: Ledger
-    book: Runbook | None
-    world: World | None = None
-    proof: ProofLook | None = None
-    rule: Answer | None = None
-
-    def forget(self) -> None:
-        """What was seen is not reused after something was done."""
-        self.world = self.proof = self.rule = None
-
-
-@dataclass
 class Engine:
-    """Performs the planner's steps. `ids` makes attempt and event ids (32 hex digits).
-
-    `renewed_at` is the boot time at which the last successful lease renewal was *sent*: in the last third of
-    a lease nothing is started.
-    """
+    """Performs the planner's steps."""
 
     journal: Journal
     sight: Sight
@@ -92,17 +77,8 @@ class Engine:
     people: People
     diagnoses: Diagnoses
     settings: Settings
-    books: tuple[Runbook, ...]
+    episodes: Episodes
     clock: Clock
-    observe: Observer
-    owner: str
-    ids: Callable[[], str] = lambda: uuid.uuid4().hex
-    renewed_at: float = field(init=False)
-    _documents: dict[str, Runbook] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.renewed_at = self.clock.boottime()
-        self._documents = {book.digest(): book for book in self.books}
 
     # -- one episode ------------------------------------------------------------------------------------
 
@@ -113,7 +89,7 @@ class Engine:
         without a new event it is stuck and people are told.
         """
         try:
-            run = await self._load(claim)
+            run = await self.episodes.load(claim)
             if run is None:
                 return await self._release(claim.episode, await self.journal.now() + STUCK_WAIT)
             if claim.claims >= STUCK_CLAIMS:
@@ -126,7 +102,9 @@ class Engine:
             raise
         except Exception:  # the one broad except: whatever it is, it is this episode's alone
             log.exception("episode failed", episode=claim.episode)
-            return await self._release(claim.episode, await self.journal.now() + 5.0)
+            due = await self.journal.now() + FAILED_WAIT
+            await self.journal.release(claim.episode, due, failed=True)
+            return due
 
     async def _steps(self, run: Run) -> float:
         for _ in range(MAX_STEPS):
@@ -148,20 +126,22 @@ class Engine:
             case Wait(until):
                 await self._tell_standing(run)
                 return await self._release(run.episode, until)
+            case Hold(until):
+                await self.clock.sleep(until - now)
             case Look(rung):
                 run.world = await self._look(run, rung, now)
             case LookAtProof(attempt):
                 run.proof = await self.sight.proof(self._book(run), run.ledger.target, attempt.effect_at, now)
             case LookAtRule():
-                run.rule, _, _ = await self.sight.rule(run.ledger.alert.name, run.ledger.target)
+                run.rule, _, _ = await self.sight.rule(run.ledger.alert.name, _with_job(run))
             case Refuse(refusal, rung_name, until):
                 return await self._refuse(run, refusal, rung_name, until)
             case Diagnose(rung):
                 return await self._diagnose(run, rung, now)
             case WouldAct(rung, world):
-                await self._append(run, Kind.WOULD_ACT, self._proposal(rung, world))
+                await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
             case AskApproval(rung, world):
-                await self._append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world))
+                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world))
             case Intend():
                 return await self._act(run, step)
             case SettleDoubt(attempt):
@@ -174,113 +154,6 @@ class Engine:
                 return await self._close(run, reason, sentence)
         return None
 
-    # -- loading ----------------------------------------------------------------------------------------
-
-    async def _load(self, claim: Claim) -> Run | None:
-        """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
-        try:
-            events = await self.journal.events(claim.episode)
-        except Unknown as error:
-            log.warning("left to a replica of a newer version", episode=claim.episode, why=str(error))
-            return None
-        rows = await self.journal.inbox(claim.episode)
-        if not events:
-            events = await self._open(claim.episode, rows)
-            rows = []
-            if not events:
-                return None
-        run = Run(claim.episode, events, fold(events), None)
-        run.book = await self._document(run.ledger.digest)
-        if claim.taken_over:
-            await self._append(run, Kind.CLAIMED, {"owner": self.owner, "epoch": claim.epoch})
-        await self._fold_inbox(run, rows)
-        await self._match_again(run)
-        return run
-
-    async def _open(self, episode: str, rows: list[InboxRow]) -> list[Event]:
-        alerts = [row for row in rows if row.kind == "alert"]
-        if not alerts:
-            return []
-        alert = Alert.from_json(json.loads(alerts[0].body))
-        matched = match(alert, self.books, self.settings.environment)
-        data: dict[str, Any] = {"alert": alert.as_json(), "received_at": alerts[0].received_at}
-        opened = [await self._event(episode, 1, Kind.OPENED, data)]
-        index = EpisodeIndex(runbook=None, severity=_severity(alert), firing=alert.status == "firing")
-        if isinstance(matched, Matched):
-            digest = await self._store_document(matched.runbook)
-            data |= {"target": dict(matched.target), "runbook": matched.runbook.name, "digest": digest}
-            index = replace(index, runbook=matched.runbook.name)
-        else:
-            refused = {"reason": matched.reason, "sentence": matched.sentence, "earliest": None, "rung": None}
-            opened.append(await self._event(episode, 2, Kind.REFUSED, refused))
-        await self.journal.append(opened, takes=[row.id for row in alerts[:1]], index=index)
-        self._observed(opened)
-        return opened
-
-    async def _fold_inbox(self, run: Run, rows: Iterable[InboxRow]) -> None:
-        """Facts from outside become events of the episode, in the transaction that marks them taken."""
-        rows = rows or await self.journal.inbox(run.episode)
-        for row in rows:
-            data = json.loads(row.body)
-            if row.kind == "click":
-                await self._click(run, row, data)
-                continue
-            alert = Alert.from_json(data)
-            known = alert.status == run.ledger.last_delivery and alert.labels == run.ledger.alert.labels
-            if known:
-                await self.journal.append([], takes=[row.id])
-            else:
-                index = EpisodeIndex(run.ledger.runbook, _severity(alert), alert.status == "firing")
-                await self._append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
-
-    async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
-        """A person settles a doubt. One that is settled already, or never was, changes nothing."""
-        open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
-        if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
-            await self.journal.append([], takes=[row.id])
-            return
-        settled = {
-            "attempt": data["attempt"],
-            "settlement": Settlement(data["settlement"]),
-            "detail": data["reason"],
-            "evidence": {},
-            "by": data["who"],
-        }
-        await self._append(run, Kind.SETTLED, settled, takes=[row.id])
-
-    async def _match_again(self, run: Run) -> None:
-        """A reload may have brought a runbook for an episode that had none."""
-        if run.ledger.runbook is not None:
-            return
-        matched = match(run.ledger.alert, self.books, self.settings.environment)
-        if isinstance(matched, Matched):
-            digest = await self._store_document(matched.runbook)
-            data = {"runbook": matched.runbook.name, "digest": digest, "target": dict(matched.target)}
-            index = EpisodeIndex(matched.runbook.name, _severity(run.ledger.alert), run.ledger.last_delivery == "firing")
-            await self._append(run, Kind.MATCHED, data, index=index)
-            run.book = matched.runbook
-
-    async def _store_document(self, book: Runbook) -> str:
-        digest = book.digest()
-        await self.journal.put_document(digest, book.body())
-        return digest
-
-    async def _document(self, digest: str | None) -> Runbook | None:
-        """The runbook an episode was decided on, from the journal, whatever the files say now."""
-        if digest is None:
-            return None
-        if digest not in self._documents:
-            body = await self.journal.get_document(digest)
-            if body is None:
-                raise JournalError(f"the journal has lost runbook {digest}")
-            self._documents[digest] = from_body(body)
-        return self._documents[digest]
-
-    def _book(self, run: Run) -> Runbook:
-        if run.book is None:
-            raise ValueError(f"episode {run.episode}: a step that needs a runbook, and there is none")
-        return run.book
-
     # -- looking ----------------------------------------------------------------------------------------
 
     async def _look(self, run: Run, rung: Rung, now: float) -> World:
@@ -290,7 +163,7 @@ class Engine:
             params = self._params(rung.action, params_of(rung, run.ledger.target))
         except ValidationError as invalid:
             error = f"the alert's labels do not fit {rung.action}: {invalid.errors()[0]['msg']}"
-        world = await self.sight.look(self._book(run), rung, params, run.ledger.target, now)
+        world = await self.sight.look(self._book(run), rung, params, {**run.ledger.alert.labels, **run.ledger.target}, now)
         return replace(world, preview=None, preview_error=error) if error else world
 
     def _params(self, action: str, values: Mapping[str, Any]) -> BaseModel:
@@ -304,7 +177,7 @@ class Engine:
                 "earliest": refusal.earliest,
                 "rung": rung,
             }
-            await self._append(run, Kind.REFUSED, data)
+            await self.episodes.append(run, Kind.REFUSED, data)
         return await self._release(run.episode, max(until, await self.journal.now() + 0.2))
 
     async def _diagnose(self, run: Run, rung: Rung, now: float) -> float | None:
@@ -321,9 +194,14 @@ class Engine:
             "complete": evidence.complete,
             "summary": dict(evidence.summary),
         }
-        await self._append(run, Kind.DIAGNOSED, data)
+        await self.episodes.append(run, Kind.DIAGNOSED, data)
         run.forget()
         return None
+
+    def _book(self, run: Run) -> Runbook:
+        if run.book is None:
+            raise ValueError(f"episode {run.episode}: a step that needs a runbook, and there is none")
+        return run.book
 
     # -- acting -----------------------------------------------------------------------------------------
 
@@ -344,7 +222,8 @@ class Engine:
     async def _act(self, run: Run, step: Intend) -> float | None:
         """Intent, then effect, then outcome: the order that everything else rests on."""
         call, intent = await self._intent(run, step)
-        if self._lease_is_old():
+        if self.journal.lease_left(run.episode) < self.settings.journal.lease / 3:
+            # in the last third of a lease nothing is started: somebody else may own it before the effect
             return await self._release(run.episode, intent.at + 1.0)
 
         def decide(facts: Facts) -> Refusal | None:
@@ -354,7 +233,7 @@ class Engine:
         if refusal is not None:
             run.forget()
             return await self._refuse(run, refusal, step.rung.name, refusal.earliest or intent.at + 1.0)
-        self._take(run, [intent])
+        self.episodes.take(run, [intent])
         log.info("acting", episode=run.episode, attempt=call.attempt, action=step.rung.action, on=call.resource)
         await self._outcome(run, call, await self._execute(run, self.actions[step.rung.action], call))
         run.forget()
@@ -371,7 +250,7 @@ class Engine:
         # counted on the target's clock, from when the look began: a frozen process cannot stretch it
         start_by = preview.target_now + self.settings.guards.start_within - max(0.0, now - world.looked_at)
         deadline = rung.deadline or action.deadline
-        call = Call(self.ids(), params, preview.items, preview.resource, start_by, deadline, now)
+        call = Call(self.episodes.ids(), params, preview.items, preview.resource, start_by, deadline, now)
         data = self._proposal(rung, world) | {
             "attempt": call.attempt,
             "params": params.model_dump(mode="json"),
@@ -380,10 +259,7 @@ class Engine:
             "deadline": deadline,
             "probe": world.probe,
         }
-        return call, await self._event(run.episode, run.ledger.seq + 1, Kind.INTENT, data, at=now)
-
-    def _lease_is_old(self) -> bool:
-        return self.clock.boottime() - self.renewed_at > self.settings.journal.lease * 2 / 3
+        return call, await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.INTENT, data, at=now)
 
     async def _execute(self, run: Run, action: Action, call: Call) -> Outcome:
         if self.settings.pause_file.exists():
@@ -409,15 +285,14 @@ class Engine:
         event = await self._write_outcome(run, data)
         run.events = await self.journal.events(run.episode)
         run.ledger = fold(run.events)
-        self.observe(event, run.ledger)
+        self.episodes.observe(event, run.ledger)
 
     async def _write_outcome(self, run: Run, data: Mapping[str, Any]) -> Event:
         """Written until it is in: an outcome that is known must not become a doubt for a passing fault."""
         for tries in range(OUTCOME_TRIES):
             try:
-                event = await self._event(run.episode, run.ledger.seq + 1, Kind.OUTCOME, data)
-                await self.journal.outcome(event)
-                return event
+                event = await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.OUTCOME, data)
+                return await self.journal.outcome(event)
             except JournalError as error:
                 if tries == OUTCOME_TRIES - 1:
                     raise
@@ -443,7 +318,7 @@ class Engine:
             "evidence": dict(settled.evidence),
             "by": "target",
         }
-        await self._append(run, Kind.SETTLED, data)
+        await self.episodes.append(run, Kind.SETTLED, data)
         return None
 
     async def _record_proof(self, run: Run, step: RecordProof) -> float | None:
@@ -451,11 +326,11 @@ class Engine:
         checks = [{"name": c.name, "value": c.value, "good": c.good, "detail": c.detail} for c in step.look.checks]
         data = {"attempt": attempt.id, "checks": checks, "probe": step.look.probe, "sentence": judged.sentence}
         if judged.verdict is not None:
-            await self._append(run, Kind.VERDICT, data | {"verdict": judged.verdict})
+            await self.episodes.append(run, Kind.VERDICT, data | {"verdict": judged.verdict})
             run.forget()
             return None
         if judged.good_since != attempt.good_since or not attempt.proving:
-            await self._append(run, Kind.PROVING, data | {"good_since": judged.good_since})
+            await self.episodes.append(run, Kind.PROVING, data | {"good_since": judged.good_since})
         return await self._release(run.episode, step.until)
 
     # -- people -----------------------------------------------------------------------------------------
@@ -468,7 +343,7 @@ class Engine:
             "alertname": step.alertname,
             "severity": "P1" if step.alertname == "RemediationInDoubt" else severity,
         }
-        await self._append(run, Kind.HANDED_OVER, data)
+        await self.episodes.append(run, Kind.HANDED_OVER, data)
         await self._tell_standing(run)
 
     async def _tell_standing(self, run: Run, *, resolved: bool = False) -> None:
@@ -492,7 +367,8 @@ class Engine:
             alertname=name,
             severity=severity,
             service=target,
-            symptom=run.ledger.alert.labels.get("symptom", ""),
+            # not the target's symptom: inhibition within it would mute what we have to say
+            symptom=SYMPTOMS[name],
             episode=run.episode,
             summary=f"{run.ledger.alert.name} on {target or 'an unknown target'}: {sentence}",
             description=steps or sentence,
@@ -507,50 +383,21 @@ class Engine:
         return await self._release(run.episode, await self.journal.now() + STUCK_WAIT)
 
     async def _close(self, run: Run, reason: str, sentence: str) -> float:
-        event = await self._event(run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence})
+        event = await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence})
         await self.journal.append([event], close=True)
         await self._tell_standing(run, resolved=True)
-        self._take(run, [event])
+        self.episodes.take(run, [event])
         return event.at
-
-    # -- writing ----------------------------------------------------------------------------------------
-
-    async def _event(
-        self, episode: str, seq: int, kind: Kind, data: Mapping[str, Any], at: float | None = None
-    ) -> Event:
-        return Event(self.ids(), episode, seq, kind, await self.journal.now() if at is None else at, data)
-
-    async def _append(
-        self,
-        run: Run,
-        kind: Kind,
-        data: Mapping[str, Any],
-        *,
-        takes: Iterable[int] = (),
-        index: EpisodeIndex | None = None,
-    ) -> None:
-        event = await self._event(run.episode, run.ledger.seq + 1, kind, data)
-        await self.journal.append([event], takes=list(takes), index=index)
-        self._take(run, [event])
-
-    def _take(self, run: Run, events: list[Event]) -> None:
-        run.events += events
-        run.ledger = fold(run.events)
-        for event in events:
-            self.observe(event, run.ledger)
-
-    def _observed(self, events: list[Event]) -> None:
-        ledger = fold(events)
-        for event in events:
-            self.observe(event, ledger)
 
     async def _release(self, episode: str, due: float) -> float:
         await self.journal.release(episode, due)
         return due
 
 
-def _severity(alert: Alert) -> str:
-    return alert.labels.get("severity", "P2")
+def _with_job(run: Run) -> dict[str, str]:
+    """The target, and the job whose scrapes the rule needs: without them an empty answer means nothing."""
+    job = run.ledger.alert.labels.get("job", "")
+    return {**run.ledger.target, **({"job": job} if job else {})}
 
 
 def _resource(run: Run) -> str | None:

@@ -8,6 +8,7 @@ that no lost delivery stays lost.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from remediator.clock import StepDetector
 from remediator.engine import Engine
 from remediator.errors import JournalError
 from remediator.journal import Claim, InboxRow, Routed
+from remediator.metrics import Standing
 
 log = structlog.get_logger(__name__)
 
@@ -108,12 +110,11 @@ class Loop:
         steps = StepDetector(engine.clock, engine.settings.guards.clock_step)
         while True:
             if (step := steps.tick()) is not None:
-                hold = max((book.limits.cooldown for book in engine.books), default=0.0)
+                hold = max((book.limits.cooldown for book in engine.episodes.books), default=0.0)
                 log.error("the clock was stepped; starting nothing for a full cooldown", seconds=step, hold=hold)
-                await self._try(lambda: engine.journal.hold_off(hold, f"clock stepped by {step:.0f} s"))
-            sent = engine.clock.boottime()
-            if await self._try(engine.journal.renew) and await self._try(lambda: engine.journal.heartbeat(engine.settings.mode)):
-                engine.renewed_at = sent
+                await self._try(functools.partial(engine.journal.hold_off, hold, f"clock stepped by {step:.0f} s"))
+            await self._try(engine.journal.renew)
+            await self._try(lambda: engine.journal.heartbeat(engine.settings.mode))
             await engine.clock.sleep(engine.settings.journal.renew)
 
     async def _sweeps(self) -> None:
@@ -127,12 +128,26 @@ class Loop:
             self.blind.clear()
             bodies = await self.engine.sight.active_alerts()
             if bodies:
-                await self._try(lambda: self.engine.journal.store([("delivery", body) for body in bodies]))
+                rows = [("delivery", body) for body in bodies]
+                await self._try(functools.partial(self.engine.journal.store, rows))
             try:
                 async with asyncio.timeout(60.0):
                     await self.blind.wait()
             except TimeoutError:
                 continue
+
+    async def standing(self) -> Standing | None:
+        """What the journal says now, for the gauges; None when it does not answer."""
+        journal = self.engine.journal
+        try:
+            rows, pauses = await journal.open_episodes(), await journal.pauses()
+            now, facts = await journal.now(), await journal.facts("", "", None)
+            doubts = await journal.open_ends()
+        except JournalError as error:
+            log.error("journal does not answer", why=str(error))
+            return None
+        overdue = [row.due_at for row in rows if row.due_at is not None and row.due_at < now and row.owner is None]
+        return Standing(len(rows), doubts, min(overdue, default=None), len(pauses), facts.hold_off_until)
 
     async def _wake_on_stop(self) -> None:
         await self.stop.wait()

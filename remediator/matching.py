@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from remediator.alerts import Alert, episode_key
 from remediator.reasons import Reason, Refusal
-from remediator.runbooks import FromLabel, Rung, Runbook
+from remediator.runbooks import FromLabel, Runbook, Rung
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ Order of one episode:
     doubt first   a begun attempt without a known end is settled before anything else is thought of
     proof second  a done one is proved, for the whole hold time
     people third  what was handed over stays so until the rule is not true any more
-    then          refuse, look, diagnose, settle, look again, intend (evidence is read while it settles, so that the
-                  intent follows the end of the settle time within one look)
+    then          refuse, look, diagnose, settle, look again, intend (evidence is read while it settles, and the last
+                  look is made just before its end, so that the intent follows at once)
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from remediator.verification import Judged, judge
 from remediator.world import Answer, ProofLook, World
 
 RETRY = 15.0  # seconds until a question without an answer is asked again
+LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
 STANDING = 60.0  # seconds between two looks at what people have in hand; also the longest wait without a reason
 UNMATCHED_DAYS = 1.0
 
@@ -60,6 +61,13 @@ class View:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing now; due again at `until` (UNIX seconds)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing until `until`, seconds away, and what was seen is kept: the last look is made in good time."""
 
     until: float
 
@@ -160,6 +168,7 @@ class Close:
 
 Step = (
     Wait
+    | Hold
     | Look
     | LookAtProof
     | LookAtRule
@@ -275,13 +284,16 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
         return _refuse(view, refusal, rung)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
     early = settling(case)
-    if evidence and early is not None:
-        return _refuse(view, early, rung)
+    ends = early.earliest or view.now if early else view.now
+    if evidence and early is not None and view.now < ends - LEAD:
+        return _refuse(view, replace(early, earliest=ends - LEAD), rung)
     if view.world is None:
         return Look(rung)
     refusal = first(AFTER_LOOK, case) or first(LIMITS, case)
+    if refusal is None and not evidence:
+        return Diagnose(rung)
     if refusal is None:
-        return _allowed(view, case, view.world) if evidence else Diagnose(rung)
+        return Hold(ends) if early else _allowed(view, case, view.world)
     if refusal.reason is Reason.RULE_CLEARED:
         return Close("cleared", refusal.sentence)
     return _refuse(view, _not_after(refusal, early), rung)

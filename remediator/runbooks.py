@@ -188,7 +188,7 @@ def faults(error: ValidationError, where: str) -> list[Fault]:
     ]
 
 
-def load(folder: Path, actions: Collection[str], diagnoses: Collection[str], scrape_interval: float) -> tuple[Runbook, ...]:
+def load(folder: Path, actions: Mapping[str, type[BaseModel]], diagnoses: Collection[str], scrape_interval: float) -> tuple[Runbook, ...]:
     """Read every `*.yml` of a folder: all of them, or ConfigError with every fault of all files."""
     files = sorted(folder.glob("*.yml"))
     problems: list[Fault] = []
@@ -207,7 +207,7 @@ def load(folder: Path, actions: Collection[str], diagnoses: Collection[str], scr
 
 
 def _references(
-    books: Iterable[tuple[str, Runbook]], actions: Collection[str], diagnoses: Collection[str], scrape_interval: float
+    books: Iterable[tuple[str, Runbook]], actions: Mapping[str, type[BaseModel]], diagnoses: Collection[str], scrape_interval: float
 ) -> Iterable[Fault]:
     """What one file alone cannot show: unknown actions, overlap, a hold time under its floor."""
     names: dict[str, str] = {}
@@ -223,6 +223,8 @@ def _references(
         for index, rung in enumerate(book.ladder):
             if rung.action not in actions:
                 yield Fault(f"{file}: ladder.{index}.action", f"no action {rung.action!r}", f"one of {', '.join(sorted(actions))}")
+            else:
+                yield from _params(rung, actions[rung.action], f"{file}: ladder.{index}.params")
         for index, name in enumerate(book.diagnosis):
             if name not in diagnoses:
                 yield Fault(f"{file}: diagnosis.{index}", f"no diagnosis {name!r}", f"one of {', '.join(sorted(diagnoses))}")
@@ -233,6 +235,17 @@ def _references(
                 f"{human(book.proof.hold)} is under its floor of {human(floor)}",
                 "the longest range of its queries plus two scrapes",
             )
+
+
+def _params(rung: Rung, model: type[BaseModel], where: str) -> Iterable[Fault]:
+    """A rung's fixed parameters must fit its action now, not at 3 am; what a label gives is checked when it comes."""
+    labels = {name for name, value in rung.params.items() if isinstance(value, FromLabel)}
+    try:
+        model.model_validate({name: "x" if name in labels else value for name, value in rung.params.items()})
+    except ValidationError as error:
+        for fault in error.errors():
+            if not fault["loc"] or fault["loc"][0] not in labels:
+                yield Fault(f"{where}.{'.'.join(map(str, fault['loc']))}", fault["msg"])
 
 
 def from_body(text: str) -> Runbook:

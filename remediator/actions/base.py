@@ -141,4 +141,5 @@ class Action(ABC):
     @abstractmethod
     async def settle(self, call: Call) -> Settled:
         """After the deadline: did the effect happen? Reads only, at the target; raises Transient when it
-        cannot be asked now."""
+        cannot be asked now.
+        """

@@ -13,6 +13,7 @@ from remediator.planner import (
     Close,
     Diagnose,
     HandOver,
+    Hold,
     Intend,
     Look,
     LookAtProof,
@@ -37,10 +38,15 @@ def test_evidence_is_read_while_it_settles() -> None:
 
 
 def test_nothing_is_intended_before_the_settle_time_is_over() -> None:
-    """With the evidence in hand it waits for the end of the settle time, to the second."""
-    step = next_step(view(History(opened_at=NOW - 1).diagnosed(NOW - 0.5), world=world()))
+    """With the evidence in hand it looks just before the end of the settle time, and holds to the second."""
+    history = History(opened_at=NOW - 1).diagnosed(NOW - 0.5)
+    step = next_step(view(history, world=world()))
     assert isinstance(step, Refuse)
-    assert (step.refusal.reason, step.until) == (Reason.SETTLING, NOW + 29)
+    assert (step.refusal.reason, step.until) == (Reason.SETTLING, NOW + 27)
+    assert isinstance(next_step(view(history, now=NOW + 27)), Look)
+    seen = replace(world(), looked_at=NOW + 27)
+    assert next_step(view(history, now=NOW + 27.8, world=seen)) == Hold(NOW + 29)
+    assert isinstance(next_step(view(history, now=NOW + 29, world=seen)), Intend)
 
 
 def test_it_intends_when_nothing_forbids_it() -> None:

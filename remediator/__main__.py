@@ -1,0 +1,67 @@
+"""`prep-remediator`: run the remediator, check its configuration, or write the Docker gate's.
+
+Exit codes: 0 ended cleanly, 1 the journal cannot be used, 2 the configuration is wrong (every fault is printed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from remediator import gate, settings
+from remediator.errors import ConfigError, JournalError
+from remediator.server import load_books, serve
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prep-remediator", description=__doc__)
+    parser.add_argument("command", nargs="?", default="serve", choices=("serve", "gate:config"))
+    parser.add_argument("--config.file", dest="config", type=Path, default=Path("/etc/prep/remediator.yml"))
+    parser.add_argument("--config.check", dest="check", action="store_true", help="check configuration and runbooks, then exit")
+    return parser
+
+
+def _log(style: str) -> None:
+    renderer = structlog.dev.ConsoleRenderer() if style == "console" else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script."""
+    options = _parser().parse_args(argv)
+    try:
+        loaded_settings = settings.load(options.config)
+        if options.command == "gate:config":
+            sys.stdout.write(gate.render(gate.from_settings(loaded_settings)))
+            return 0
+        loaded = load_books(loaded_settings)
+        if options.check:
+            print(f"{options.config}: {len(loaded.books)} runbooks, mode {loaded_settings.mode}, digest {loaded.digest}")
+            return 0
+        _log(loaded_settings.log_format)
+        return asyncio.run(serve(loaded))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except JournalError as error:
+        print(f"error: the journal cannot be used: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""The Docker Engine, reached only through the gate: the reads, and the one effect there is.
+
+In: the settings' gate and compose project. Out: frozen values. Reads raise Transient or Permanent; the
+restart never raises for what it is told, that is a `Sent`. No path here takes a name that did not come out
+of the engine's own answer, and nothing is ever sent twice.
+Source: Docker Engine API 1.41 (docs.docker.com/reference/api/engine/version/v1.41/) and the gate's contract,
+`docs/architecture.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from remediator.errors import Permanent
+from remediator.fetch import Refused, describe, get_bytes, get_json, read_bounded
+from remediator.settings import Docker
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
+CONNECT = 2.0  # seconds until the gate must have taken the connection: it stands on the same host
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as `GET /containers/<id>/json` tells it.
+
+    started_at  RFC 3339 text as the engine wrote it: compared for equality, nanoseconds and all
+    started     the same, UNIX seconds on the engine's clock
+    status      created, running, paused, restarting, removing, exited or dead
+    restarts    how often the restart policy started it since it was last started by hand
+    health      healthy, unhealthy, starting, or none when the image has no health check
+    """
+
+    id: str
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    status: str
+    started_at: str
+    started: float
+    restarts: int
+    health: str
+    health_check: tuple[str, ...]
+    shell: tuple[str, ...]
+    exec_ids: tuple[str, ...]
+    raw: Mapping[str, Any]
+
+    @property
+    def one_off(self) -> bool:
+        """Made by `docker compose run`: somebody's own command beside the service."""
+        return self.labels.get(ONE_OFF, "").lower() == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """The gate's own word: since when it remembers attempts, and its clock. UNIX seconds."""
+
+    started: float
+    now: float
+
+
+class Answered(StrEnum):
+    """What came of a restart call. Only `not_sent` and `refused` prove that nothing began."""
+
+    DONE = "done"
+    NOT_SENT = "not_sent"
+    REFUSED = "refused"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The restart call's end, with a sentence for the journal."""
+
+    answered: Answered
+    detail: str
+
+
+class Engine:
+    """Reads through the gate, bounded by `settings.timeout` seconds each."""
+
+    def __init__(self, settings: Docker, session: aiohttp.ClientSession) -> None:
+        self._settings = settings
+        self._session = session
+        self._base = settings.gate_url.rstrip("/")
+
+    async def gate(self) -> GateState:
+        """The gate's clock and start."""
+        answer = await self._get("/_gate")
+        try:
+            return GateState(float(answer["started"]), float(answer["now"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Permanent(f"{self._base}/_gate: not the gate's answer: {str(answer)[:80]}") from error
+
+    async def seen(self, attempt: str) -> bool:
+        """Did the gate let this attempt through since it started?"""
+        try:
+            await get_bytes(
+                self._session, f"{self._base}/_attempt/{quote(attempt, safe='')}", within=self._settings.timeout
+            )
+        except Refused as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    async def of_service(self, service: str) -> tuple[Container, ...]:
+        """Every container of one compose service, one-off and stopped ones too, sorted by name."""
+        filters = {"label": [f"{PROJECT}={self._settings.project}", f"{SERVICE}={service}"]}
+        listed = await self._get("/containers/json", ("all", "1"), ("filters", json.dumps(filters)))
+        found = await asyncio.gather(*(self.inspect(entry["Id"]) for entry in listed), return_exceptions=True)
+        gone = (Refused,)
+        for item in found:
+            # A one-off container may go away between the list and the question about it.
+            if isinstance(item, BaseException) and not (isinstance(item, gone) and item.status == 404):
+                raise item
+        return tuple(sorted((item for item in found if isinstance(item, Container)), key=lambda item: item.name))
+
+    async def inspect(self, container: str) -> Container:
+        """One container by id or name. Refused with status 404 when there is none."""
+        return _container(await self._get(f"/containers/{quote(container, safe='')}/json"))
+
+    async def running_execs(self, container: Container) -> tuple[str, ...]:
+        """Commands that run in the container beside its main process, its own health check left out."""
+        answers = await asyncio.gather(*(self._exec(exec_id) for exec_id in container.exec_ids))
+        commands = (command for command in answers if command)
+        return tuple(" ".join(command)[:120] for command in commands if not _is_health_check(container, command))
+
+    async def logs(self, container: Container, lines: int, limit: int) -> bytes:
+        """The last `lines` lines of stdout and stderr, at most `limit` bytes, frames of the stream removed."""
+        params = (("stdout", "1"), ("stderr", "1"), ("timestamps", "1"), ("tail", str(lines)))
+        body = await get_bytes(
+            self._session,
+            f"{self._base}/containers/{quote(container.id, safe='')}/logs",
+            params,
+            within=self._settings.timeout,
+            limit=limit,
+        )
+        return body if container.raw["Config"].get("Tty") else _unframe(body)
+
+    async def restart(self, name: str, attempt: str, start_by: float, deadline: float) -> Sent:
+        """POST the restart once, on a connection of its own, and tell what can be said about it.
+
+        `start_by` is UNIX seconds on the gate's clock, `deadline` seconds for the whole call. No keep-alive
+        connection and no retry: a request that finds a closed connection must not be taken for one that was
+        refused, nor sent again.
+        """
+        headers = {"X-Attempt-Id": attempt, "X-Start-By": str(int(start_by))}
+        url = f"{self._base}/v1.41/containers/{quote(name, safe='')}/restart"
+        timeout = aiohttp.ClientTimeout(total=deadline, connect=min(CONNECT, deadline))
+        connector = aiohttp.TCPConnector(force_close=True, limit=1)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as once,
+                once.post(url, headers=headers, allow_redirects=False) as response,
+            ):
+                body = await read_bounded(response, 4096)
+                return _sent(response.status, response.headers.get("X-Gate-Refused"), body)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return Sent(Answered.NOT_SENT, f"The gate took no connection: {describe(error)}.")
+        except TimeoutError:
+            return Sent(Answered.UNSURE, f"No answer within {deadline:g} s.")
+        except (aiohttp.ClientError, OSError) as error:
+            return Sent(Answered.UNSURE, f"The connection broke after the call was sent: {describe(error)}.")
+
+    async def _get(self, path: str, *params: tuple[str, str]) -> Any:
+        return await get_json(self._session, self._base + path, params, within=self._settings.timeout)
+
+    async def _exec(self, exec_id: str) -> tuple[str, ...]:
+        """The command of an exec that runs, or () when it has ended meanwhile."""
+        try:
+            answer = await self._get(f"/exec/{quote(exec_id, safe='')}/json")
+        except Refused as error:
+            if error.status == 404:
+                return ()
+            raise
+        process = answer.get("ProcessConfig") or {}
+        return (process.get("entrypoint", "?"), *(process.get("arguments") or ())) if answer.get("Running") else ()
+
+
+def timestamp(text: str) -> float:
+    """Docker's RFC 3339 to UNIX seconds (microseconds kept); its zero time, year 1, is 0.0."""
+    moment = datetime.fromisoformat(text)
+    return 0.0 if moment.year == 1 else moment.timestamp()
+
+
+def _container(answer: Mapping[str, Any]) -> Container:
+    """The engine's answer to a value. Raises Permanent when it is not one."""
+    try:
+        state, config = answer["State"], answer["Config"]
+        check = (config.get("Healthcheck") or {}).get("Test") or ()
+        return Container(
+            id=answer["Id"],
+            name=answer["Name"].lstrip("/"),
+            image=answer["Image"],
+            labels=config.get("Labels") or {},
+            status=state["Status"],
+            started_at=state["StartedAt"],
+            started=timestamp(state["StartedAt"]),
+            restarts=int(answer.get("RestartCount", 0)),
+            health=(state.get("Health") or {}).get("Status") or "none",
+            health_check=tuple(check),
+            shell=tuple(config.get("Shell") or ("/bin/sh", "-c")),
+            exec_ids=tuple(answer.get("ExecIDs") or ()),
+            raw=answer,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Permanent(f"The engine's answer about a container cannot be read: {describe(error)}") from error
+
+
+def _is_health_check(container: Container, command: tuple[str, ...]) -> bool:
+    """Is this exec the engine's own health check? It runs every few seconds and means nobody is at work."""
+    if not container.health_check:
+        return False
+    kind, *words = container.health_check
+    if kind == "CMD-SHELL":
+        return command == (*container.shell, *words)
+    return kind == "CMD" and command == tuple(words)
+
+
+def _unframe(stream: bytes) -> bytes:
+    """Docker's multiplexed log stream to plain text: 8 bytes of head (kind, 0, 0, 0, length) a frame."""
+    text, at = bytearray(), 0
+    while at + 8 <= len(stream):
+        length = int.from_bytes(stream[at + 4 : at + 8], "big")
+        text += stream[at + 8 : at + 8 + length]
+        at += 8 + length
+    return bytes(text)
+
+
+def _sent(status: int, gate: str | None, body: bytes) -> Sent:
+    """What an answer to the restart call proves.
+
+    204 is done. The gate's refusal is marked by its header and never reaches the engine. The engine's own
+    "No such container" and "client version" are said before it begins. Everything else may have begun.
+    """
+    said = " ".join(body[:200].decode("utf-8", "replace").split())
+    if gate is not None:
+        return Sent(Answered.REFUSED, f"The Docker gate refused: {gate} (status {status}).")
+    if status == 204:
+        return Sent(Answered.DONE, "The engine restarted the container (status 204).")
+    if (status == 404 and "No such container" in said) or (status == 400 and "client version" in said):
+        return Sent(Answered.REFUSED, f"The engine refused: {said}")
+    return Sent(Answered.UNSURE, f"Status {status}: {said or 'no text'}")

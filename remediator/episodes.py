@@ -1,0 +1,197 @@
+"""One episode in hand: read from the journal, the inbox folded into it, and written back event by event.
+
+In: a claim. Out: a `Run` whose `events` are all durable. Nothing here decides about acting; what an alert, a click
+or a reload means for the episode is written down, no more.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from remediator.actions.base import Settlement
+from remediator.alerts import Alert
+from remediator.errors import JournalError
+from remediator.events import Event, Kind, Unknown
+from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
+from remediator.ledger import Ledger, fold
+from remediator.matching import Matched, match
+from remediator.ports import Observer
+from remediator.runbooks import Runbook, from_body
+from remediator.settings import Settings
+from remediator.world import Answer, ProofLook, World
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Run:
+    """One claimed episode while it is worked on; everything durable is in `events`."""
+
+    episode: str
+    events: list[Event]
+    ledger: Ledger
+    book: Runbook | None
+    world: World | None = None
+    proof: ProofLook | None = None
+    rule: Answer | None = None
+
+    def forget(self) -> None:
+        """What was seen is not reused after something was done."""
+        self.world = self.proof = self.rule = None
+
+
+@dataclass
+class Episodes:
+    """Reads and writes episodes for one owner. `ids` makes attempt and event ids (32 hex digits)."""
+
+    journal: Journal
+    settings: Settings
+    books: tuple[Runbook, ...]
+    observe: Observer
+    owner: str
+    ids: Callable[[], str] = lambda: uuid.uuid4().hex
+    _documents: dict[str, Runbook] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._documents = {book.digest(): book for book in self.books}
+
+    async def load(self, claim: Claim) -> Run | None:
+        """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
+        try:
+            events = await self.journal.events(claim.episode)
+        except Unknown as error:
+            log.warning("left to a replica of a newer version", episode=claim.episode, why=str(error))
+            return None
+        rows = await self.journal.inbox(claim.episode)
+        if not events:
+            events = await self._open(claim.episode, rows)
+            rows = []
+            if not events:
+                return None
+        run = Run(claim.episode, events, fold(events), None)
+        run.book = await self._document(run.ledger.digest)
+        if claim.taken_over:
+            await self.append(run, Kind.CLAIMED, {"owner": self.owner, "epoch": claim.epoch})
+        await self._fold_inbox(run, rows)
+        await self._match_again(run)
+        return run
+
+    async def _open(self, episode: str, rows: list[InboxRow]) -> list[Event]:
+        alerts = [row for row in rows if row.kind == "alert"]
+        if not alerts:
+            return []
+        alert = Alert.from_json(json.loads(alerts[0].body))
+        matched = match(alert, self.books, self.settings.environment)
+        data: dict[str, Any] = {"alert": alert.as_json(), "received_at": alerts[0].received_at}
+        opened = [await self.event(episode, 1, Kind.OPENED, data)]
+        index = EpisodeIndex(runbook=None, severity=severity_of(alert), firing=alert.status == "firing")
+        if isinstance(matched, Matched):
+            digest = await self._store_document(matched.runbook)
+            data |= {"target": dict(matched.target), "runbook": matched.runbook.name, "digest": digest}
+            index = replace(index, runbook=matched.runbook.name)
+        else:
+            refused = {"reason": matched.reason, "sentence": matched.sentence, "earliest": None, "rung": None}
+            opened.append(await self.event(episode, 2, Kind.REFUSED, refused))
+        await self.journal.append(opened, takes=[row.id for row in alerts[:1]], index=index)
+        self._tell(opened)
+        return opened
+
+    async def _fold_inbox(self, run: Run, rows: Iterable[InboxRow]) -> None:
+        """Facts from outside become events of the episode, in the transaction that marks them taken."""
+        rows = rows or await self.journal.inbox(run.episode)
+        for row in rows:
+            data = json.loads(row.body)
+            if row.kind == "click":
+                await self._click(run, row, data)
+                continue
+            alert = Alert.from_json(data)
+            known = alert.status == run.ledger.last_delivery and alert.labels == run.ledger.alert.labels
+            if known:
+                await self.journal.append([], takes=[row.id])
+            else:
+                index = EpisodeIndex(run.ledger.runbook, severity_of(alert), alert.status == "firing")
+                await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
+
+    async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
+        """A person settles a doubt. One that is settled already, or never was, changes nothing."""
+        open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
+        if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
+            await self.journal.append([], takes=[row.id])
+            return
+        settled = {
+            "attempt": data["attempt"],
+            "settlement": Settlement(data["settlement"]),
+            "detail": data["reason"],
+            "evidence": {},
+            "by": data["who"],
+        }
+        await self.append(run, Kind.SETTLED, settled, takes=[row.id])
+
+    async def _match_again(self, run: Run) -> None:
+        """A reload may have brought a runbook for an episode that had none."""
+        if run.ledger.runbook is not None:
+            return
+        matched = match(run.ledger.alert, self.books, self.settings.environment)
+        if isinstance(matched, Matched):
+            digest = await self._store_document(matched.runbook)
+            data = {"runbook": matched.runbook.name, "digest": digest, "target": dict(matched.target)}
+            index = EpisodeIndex(matched.runbook.name, severity_of(run.ledger.alert), run.ledger.last_delivery == "firing")
+            await self.append(run, Kind.MATCHED, data, index=index)
+            run.book = matched.runbook
+
+    async def _store_document(self, book: Runbook) -> str:
+        digest = book.digest()
+        await self.journal.put_document(digest, book.body())
+        return digest
+
+    async def _document(self, digest: str | None) -> Runbook | None:
+        """The runbook an episode was decided on, from the journal, whatever the files say now."""
+        if digest is None:
+            return None
+        if digest not in self._documents:
+            body = await self.journal.get_document(digest)
+            if body is None:
+                raise JournalError(f"the journal has lost runbook {digest}")
+            self._documents[digest] = from_body(body)
+        return self._documents[digest]
+
+    async def event(
+        self, episode: str, seq: int, kind: Kind, data: Mapping[str, Any], at: float | None = None
+    ) -> Event:
+        return Event(self.ids(), episode, seq, kind, await self.journal.now() if at is None else at, data)
+
+    async def append(
+        self,
+        run: Run,
+        kind: Kind,
+        data: Mapping[str, Any],
+        *,
+        takes: Iterable[int] = (),
+        index: EpisodeIndex | None = None,
+    ) -> None:
+        event = await self.event(run.episode, run.ledger.seq + 1, kind, data)
+        await self.journal.append([event], takes=list(takes), index=index)
+        self.take(run, [event])
+
+    def take(self, run: Run, events: list[Event]) -> None:
+        run.events += events
+        run.ledger = fold(run.events)
+        for event in events:
+            self.observe(event, run.ledger)
+
+    def _tell(self, events: list[Event]) -> None:
+        ledger = fold(events)
+        for event in events:
+            self.observe(event, ledger)
+
+
+
+def severity_of(alert: Alert) -> str:
+    """The alert's own level; P2 when it says none, so that it is neither first nor last."""
+    return alert.labels.get("severity", "P2")
