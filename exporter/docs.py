@@ -1,0 +1,157 @@
+"""The page docs/metrics.md, made from the catalog and the settings.
+
+In: catalog, settings models, the index DDL. Out: one Markdown page: `python -m exporter.docs docs/metrics.md` writes
+it, `--check` compares. It is never edited by hand; a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+from exporter import catalog
+from exporter.collectors.compliance import INDEXES
+from exporter.settings import Settings
+
+_HEAD = """\
+# Metrics
+
+Made from `exporter/catalog.py` by `python -m exporter.docs docs/metrics.md`; a test holds the two equal.
+
+Every name begins with `prep_`. Units are base units. Points in time are UNIX seconds, so an age is `time() - x`. A
+label has a closed set of values, or values that are names out of the configuration; no SQL, id or error text is in one.
+A collector that fails shows `prep_scrape_collector_success` 0 and none of its samples (of parts that failed: none of
+that part's), never an old value; the page itself is always there, with status 200.
+"""
+
+_POSTGRES = """\
+### How the sessions work
+
+One session per server is kept, read-only, `application_name` `prep_exporter`. Collectors take turns on it, the core
+first. Because a kept session says nothing about a client that has yet to log in, `prep_postgres_up` is a second, full
+login in each scrape, made after the readings and closed at once; when the session had to be opened in that scrape, that
+was the login. So on a healthy server there are two connections for a few milliseconds, and one otherwise; on one that
+does not answer there is never more than one, cut at the deadline. With all slots taken the numbers stay and `up` is 0.
+
+| PostgreSQL is | The scrape |
+|---|---|
+| frozen (SIGSTOP) | answers at the deadline (at most `query_timeout`), all other samples there; `up` 0, success 0 |
+| down, or refusing | answers at once; `up` 0, success 0; comes back by itself with the server |
+| out of connections | has all numbers over the kept session; `up` 0, success 0 |
+| slow, or a table locked | the server ends the query before the deadline; `up` 1, success 0 of that collector |
+| without the grant | success 0, and the log names the grant |
+"""
+
+_COMPLIANCE = """\
+### What the cursor needs, and what it promises
+
+```sql
+{indexes}
+```
+
+Without the first index each scrape reads the whole table. The cursor counts each row once, when it has `finished_at`:
+also a row that is committed late, as long as its transaction was open for less than `overlap`
+(`prep_compliance_cursor_overlap_cut` is 1 while one is open for longer). Position, ids in the overlap and totals are
+saved and synced before the scrape is answered, so a kill takes nothing back and counts nothing twice. A new cursor
+begins now and does not count the past. A state file that cannot be read is put aside as `*.unreadable`. Counters of two
+exporters on one table are two counters: aggregate with `max without (instance)`.
+
+A single statement that ends more than `remembered_rows` checks with one and the same time is counted up to that number.
+"""
+
+
+_SETTINGS = """\
+## Settings
+
+Of the file that `--config.file` names; `--config.check` tells every mistake in it at its line, with exit code 2.
+Durations are written `500ms`, `15s`, `2m`, `1h30m`. `<name>` is a name of your choice and becomes a label's value.
+
+| Setting | Default | Meaning |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    sections = "\n".join((_HEAD, *(_section(name) for name in catalog.COLLECTORS)))
+    return f"{sections}\n{_SETTINGS}" + "".join(f"{line}\n" for line in _settings(Settings, ""))
+
+
+def _settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """One row for each setting below `prefix`."""
+    for name, field in model.model_fields.items():
+        inner, path = _inner(field.annotation), f"{prefix}{name}"
+        if inner is None:
+            default = "required" if field.is_required() else f"`{_default(field)}`"
+            yield f"| `{path}` | {default} | {' '.join((field.description or '').split())} |"
+        else:
+            many = get_origin(field.annotation) is Mapping
+            yield from _settings(inner, f"{path}.<name>." if many else f"{path}.")
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The model inside `Model`, `Model | None` or `Mapping[..., Model]`; None for a plain setting."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _inner(each)) is not None), None)
+
+
+def _default(field: FieldInfo) -> str:
+    """A default as one writes it in YAML; durations with their unit."""
+    value = field.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(str(each) for each in value)}]"
+    if isinstance(value, float) and any(isinstance(each, BeforeValidator) for each in field.metadata):
+        return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value)
+
+
+def _section(name: str) -> str:
+    collector = catalog.COLLECTORS[name]
+    lines = [f"## {name}", "", f"{collector.summary} Runs {collector.runs}. Needs {collector.needs}.", ""]
+    lines += ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
+    lines += [_row(metric) for metric in catalog.METRICS.values() if metric.collector == name]
+    notes = {"postgres": _POSTGRES, "compliance": _COMPLIANCE.format(indexes=INDEXES.strip())}
+    return "\n".join([*lines, "", *([notes[name]] if name in notes else [])])
+
+
+def _row(metric: catalog.Metric) -> str:
+    labels = "<br>".join(_label(label) for label in metric.labels)
+    bounds = f" Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}." if metric.buckets else ""
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{bounds} |"
+
+
+def _label(label: catalog.Label) -> str:
+    values = "" if label.values is None else ": " + ", ".join(f"`{value}`" for value in label.values)
+    return f"`{label.name}` ({label.source}){values}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page, or with `--check` say whether the file is what would be written (exit code 1 if not)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m exporter.docs", description="Make docs/metrics.md from the catalog."
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    if not options.check:
+        options.file.write_text(page(), encoding="utf-8")
+        return 0
+    if options.file.exists() and options.file.read_text(encoding="utf-8") == page():
+        return 0
+    sys.stderr.write(f"{options.file} is not what the catalog says: run python -m exporter.docs {options.file}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

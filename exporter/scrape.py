@@ -1,0 +1,212 @@
+"""The scrape engine: runs collectors side by side under one deadline and always has an answer.
+
+In: a budget in seconds. Out: one `Result` for each collector, in a fixed order. A collector that fails, hangs or breaks
+the catalog's promises yields success 0 and no sample of an earlier run; the others are not touched.
+
+- **One deadline.** All collectors at scrape time begin together and end at the deadline; one that has not is cut off.
+- **Single flight.** A collector that is still running is joined, not started twice: its run is shared by all scrapes
+  that wait for it, each up to its own deadline.
+- **Background collectors** run on their own interval, each in a task that the engine owns. A scrape takes what the
+  last good run left, unless that is older than three intervals: then nothing.
+
+It must never raise out of `scrape()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+
+from exporter import catalog
+from exporter.collectors.base import Collector
+from exporter.errors import ExporterError
+from exporter.landing import Health
+from exporter.samples import AnySample, Collected, Result, Sample, faults
+
+_log = structlog.get_logger("exporter.scrape")
+
+STALE_AFTER_INTERVALS = 3
+"""Of a background collector: older samples than this many intervals are not shown."""
+
+_CUT_OFF_GRACE = 0.1
+"""Seconds after its deadline at which a run that did not end by itself is cancelled. Collectors keep their deadline and
+say what is missing; this is for the one that does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one run of a collector ended: seconds, and what it gathered."""
+
+    duration: float
+    collected: Collected
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A collector on its own interval. Seconds."""
+
+    collector: Collector
+    interval: float
+    timeout: float
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What a background collector has left: its last run, and its last good one with both clocks."""
+
+    last: Run | None = None
+    good: tuple[AnySample, ...] = ()
+    good_at: float | None = None
+    good_wall: float | None = None
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A collector's run that is under way, the fault that was told last (each is told once), the last ended run."""
+
+    task: asyncio.Task[Run] | None = None
+    began: float = 0.0
+    told: str | None = None
+    last: Run | None = None
+
+
+class ScrapeEngine:
+    """Owns the collectors. Enter it to start the background ones; leaving it ends every task."""
+
+    def __init__(self, collectors: Sequence[Collector], background: Sequence[Background] = ()) -> None:
+        self._collectors = tuple(collectors)
+        self._background = tuple(background)
+        self._flights = {one.name: _Flight() for one in (*collectors, *(each.collector for each in background))}
+        self._kept = {each.collector.name: _Kept() for each in background}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        running = [flight.task for flight in self._flights.values() if flight.task is not None]
+        for task in (*self._tasks, *running):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *running, return_exceptions=True)
+        for collector in (*self._collectors, *(each.collector for each in self._background)):
+            await collector.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every background collector has ended its first run, well or not."""
+        return all(kept.last is not None for kept in self._kept.values())
+
+    def health(self) -> tuple[Health, ...]:
+        """How each collector's last run went."""
+        found = []
+        for name, flight in self._flights.items():
+            last = flight.last
+            found.append(
+                Health(name, last is not None, last.collected.fault if last else None, last.duration if last else 0.0)
+            )
+        return tuple(found)
+
+    async def scrape(self, budget: float) -> tuple[Result, ...]:
+        """One result for each collector within `budget` seconds."""
+        deadline = asyncio.get_running_loop().time() + budget
+        at_once = await asyncio.gather(*(self._join(one, deadline) for one in self._collectors))
+        results = [*at_once, *(self._remembered(each) for each in self._background)]
+        return tuple(self._without_collisions(results))
+
+    async def _join(self, collector: Collector, deadline: float) -> Result:
+        """The collector's running run, or a new one, up to the deadline of this scrape."""
+        loop, flight = asyncio.get_running_loop(), self._flights[collector.name]
+        if flight.task is None or flight.task.done():
+            flight.began = loop.time()
+            flight.task = asyncio.create_task(self._run(collector, deadline), name=collector.name)
+        task = flight.task
+        await asyncio.wait({task}, timeout=max(0.0, deadline - loop.time()))
+        if not task.done() or task.cancelled():
+            return Result(collector.name, False, loop.time() - flight.began)
+        run = task.result()
+        return Result(collector.name, run.collected.fault is None, run.duration, run.collected.samples)
+
+    async def _repeat(self, each: Background) -> None:
+        """Run a background collector for ever, each time `interval` seconds after the last beginning."""
+        loop, kept = asyncio.get_running_loop(), self._kept[each.collector.name]
+        while True:
+            began = loop.time()
+            run = await self._run(each.collector, began + each.timeout)
+            kept.last = run
+            if run.collected.fault is None:
+                kept.good, kept.good_at, kept.good_wall = run.collected.samples, loop.time(), time.time()
+            await asyncio.sleep(max(0.0, began + each.interval - loop.time()))
+
+    def _remembered(self, each: Background) -> Result:
+        name, kept = each.collector.name, self._kept[each.collector.name]
+        if kept.last is None:
+            return Result(name, False, 0.0)
+        samples: tuple[AnySample, ...] = ()
+        if kept.good_at is not None:
+            age = asyncio.get_running_loop().time() - kept.good_at
+            samples = kept.good if age <= STALE_AFTER_INTERVALS * each.interval else ()
+        success = kept.last.collected.fault is None and bool(samples)
+        return Result(name, success, kept.last.duration, samples, kept.good_wall)
+
+    async def _run(self, collector: Collector, deadline: float) -> Run:
+        """One run; whatever it raises becomes a fault, told once in the log."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout_at(deadline + _CUT_OFF_GRACE):
+                collected = await collector.collect(deadline)
+        except ExporterError as error:
+            collected = Collected((), str(error))
+        except TimeoutError:
+            collected = Collected((), f"{collector.name}: not ready at the deadline")
+        except Exception:  # noqa: BLE001 - the shell: a collector's bug must not take the others' samples away
+            _log.exception("collector failed in an unforeseen way", collector=collector.name)
+            collected = Collected((), f"{collector.name}: a mistake in the exporter itself, see the log")
+        if broken := faults(collected.samples):
+            collected = Collected((), f"{collector.name}: refused to show {broken[0]}")
+        self._tell(collector.name, collected.fault)
+        self._flights[collector.name].last = run = Run(loop.time() - began, collected)
+        return run
+
+    def _tell(self, name: str, fault: str | None) -> None:
+        """Log a fault when it begins or changes, and once when it is over."""
+        flight = self._flights[name]
+        if fault is not None and flight.told is None:
+            _log.warning("collector failed", collector=name, fault=fault)
+        elif fault is not None and fault != flight.told:
+            _log.info("collector still fails", collector=name, fault=fault)
+        elif fault is None and flight.told is not None:
+            _log.info("collector recovered", collector=name)
+        flight.told = fault
+
+    def _without_collisions(self, results: Sequence[Result]) -> list[Result]:
+        """Take the samples away from a collector that shows a series which an earlier one has shown already."""
+        kept: list[Result] = []
+        seen: set[tuple[str, tuple[str, ...]]] = set()
+        for result in results:
+            keys = {(sample.metric.name, sample.labels) for sample in result.samples}
+            if seen.isdisjoint(keys):
+                kept.append(result)
+                seen |= keys
+            else:
+                _log.error("collector shows another's series", collector=result.collector)
+                kept.append(Result(result.collector, False, result.duration, (), result.last_success))
+        return kept
+
+
+def self_samples(results: Sequence[Result]) -> tuple[Sample, ...]:
+    """How the scrape went, as samples: always all of them, also success 0."""
+    found: list[Sample] = []
+    for result in results:
+        label = (result.collector,)
+        found.append(Sample(catalog.COLLECTOR_SUCCESS, label, float(result.success)))
+        found.append(Sample(catalog.COLLECTOR_DURATION, label, result.duration))
+        if result.last_success is not None:
+            found.append(Sample(catalog.COLLECTOR_LAST_SUCCESS, label, result.last_success))
+    return tuple(found)
