@@ -1,0 +1,115 @@
+"""Every alert is proven three times by promtool: it fires, it is silent just below, its series are gone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from exporter.catalog import METRICS
+from tests.unit.rule_files import RULE_TESTS, RULES, alerts, read, rules, run
+
+KINDS = ("fires", "silent just below", "series gone")
+ALERTS = alerts()
+RECORDED = {rule["record"] for rule in rules() if "record" in rule}
+METRIC = re.compile(r"\bprep_[a-z0-9_]+")
+
+
+def kind_of(name: str) -> str:
+    """A metric's kind by the catalog, a histogram's for its parts; empty when it is in none."""
+    base = re.sub(r"_(bucket|count|sum)$", "", name)
+    if base != name and base in METRICS and METRICS[base].kind == "histogram":
+        return "histogram"
+    return METRICS[name].kind if name in METRICS else ""
+
+
+def cases(alert: str, kind: str) -> list[dict[str, Any]]:
+    """The test groups named `ALERT: KIND ...` of all test files."""
+    groups = [group for path in RULE_TESTS for group in read(path)["tests"]]
+    return [group for group in groups if group["name"].startswith(f"{alert}: {kind}")]
+
+
+def steps(text: str) -> int:
+    """A promtool time such as `2m30s` in seconds."""
+    return sum(
+        int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([hms])", text)
+    )
+
+
+def test_rules_are_valid_and_without_lint() -> None:
+    """promtool finds neither a mistake nor a duplicate."""
+    run("promtool", "check", "rules", "--lint=all", "--lint-fatal", *RULES)
+
+
+def test_promtool_cases_hold() -> None:
+    """Each case gives exactly the alerts, labels and annotations that it says."""
+    run("promtool", "test", "rules", *RULE_TESTS)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_alert_has_its_three_cases(alert: str, kind: str) -> None:
+    """A new alert without proof does not pass; each case asks for something."""
+    found = cases(alert, kind)
+    assert found, f"no promtool case is named '{alert}: {kind} ...'"
+    for group in found:
+        asked = [test for test in group.get("alert_rule_test", ()) if test["alertname"] == alert]
+        mentioned = [test for test in group.get("promql_expr_test", ()) if alert in str(test)]
+        assert asked or mentioned, f"'{group['name']}' asks nothing about {alert}"
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_fires_at_the_right_minute_with_everything(alert: str) -> None:
+    """One evaluation earlier it is silent; then every label and annotation of the rule is expected."""
+    group = cases(alert, "fires")[0]
+    asked = [test for test in group["alert_rule_test"] if test["alertname"] == alert]
+    firing = next(test for test in asked if test["exp_alerts"])
+    for expected in firing["exp_alerts"]:
+        assert expected["exp_labels"].items() >= ALERTS[alert]["labels"].items()
+        assert expected["exp_annotations"].keys() == ALERTS[alert]["annotations"].keys()
+    if steps(firing["eval_time"]) > 0:
+        silent = [steps(test["eval_time"]) for test in asked if not test["exp_alerts"]]
+        assert steps(firing["eval_time"]) - 15 in silent, (
+            "no silent case one evaluation before the firing one"
+        )
+
+
+@pytest.mark.parametrize("alert", sorted(ALERTS.keys() - {"Watchdog"}))
+def test_silent_cases_feed_series_and_expect_nothing(alert: str) -> None:
+    """Silence is worth something only where samples are there to be judged."""
+    for group in cases(alert, "silent just below"):
+        assert group["input_series"], group["name"]
+        assert all(
+            not test["exp_alerts"] for test in group["alert_rule_test"] if test["alertname"] == alert
+        ), group["name"]
+
+
+def test_cases_name_only_alerts_that_exist() -> None:
+    """A renamed alert takes its cases with it: promtool passes an empty expectation for an unknown name."""
+    for path in RULE_TESTS:
+        for group in read(path)["tests"]:
+            named = {test["alertname"] for test in group.get("alert_rule_test", ())}
+            assert named <= ALERTS.keys(), f"{path.name}: {group['name']}: {named - ALERTS.keys()}"
+            assert group["name"].partition(":")[0] in ALERTS, f"{path.name}: {group['name']}"
+
+
+@pytest.mark.parametrize("rule", list(rules()), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_expressions_follow_the_rules(rule: dict[str, Any]) -> None:
+    """Known metrics only; `job` stays on; rates of counters only; names by level:metric:operations."""
+    expr = rule["expr"]
+    for name in METRIC.findall(expr):
+        assert kind_of(name), f"{name} is not in the catalog"
+    for name in re.findall(r"\b[a-z_]+(?::[a-z0-9_]+)+", expr):
+        assert name in RECORDED, f"{name} is recorded nowhere"
+    assert not re.search(r"\bby\s*\(", expr), "aggregate `without`, so that job stays"
+    assert all("job" not in labels for labels in re.findall(r"\bwithout\s*\(([^)]*)\)", expr))
+    for name in re.findall(r"\b(?:rate|increase|irate)\(\s*([a-z0-9_:]+)", expr):
+        assert kind_of(name) in ("counter", "histogram"), f"{name} is no counter: its rate says nothing"
+    if "record" in rule:
+        assert re.fullmatch(r"[a-z_]+:[a-z0-9_]+:[a-z0-9_]+", rule["record"])
+
+
+def test_nothing_keeps_firing_after_its_fault() -> None:
+    """`keep_firing_for` would tell the remediator that a healed fault is still there."""
+    assert [rule for rule in rules() if "keep_firing_for" in rule] == []
