@@ -1,0 +1,14 @@
+# Alertmanager from Debian's packages, for machines that reach no registry: the same user, data folder and entrypoint style as the
+# public image (arguments only in `command`); wget is there for the health check, as it is in the public one.
+ARG BASE
+FROM ${BASE}
+RUN apt-get install -y --no-install-recommends prometheus-alertmanager wget \
+    && apt-get clean \
+    && rm -rf /etc/prometheus/* \
+    && install -d -o nobody -g nogroup -m 0755 /alertmanager
+WORKDIR /alertmanager
+VOLUME /alertmanager
+USER nobody
+EXPOSE 9093
+ENTRYPOINT ["/usr/bin/prometheus-alertmanager"]
+CMD ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"]

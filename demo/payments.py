@@ -1,0 +1,261 @@
+"""Payments: takes the money for an order, once.
+
+    POST /v1/payments        {"order_ref", "amount_minor", "currency", "payment_method"}
+                             201 succeeded, 402 declined, 202 not known yet, 409 the order is paid for otherwise
+    GET  /v1/payments/{id}
+    GET  /health, /metrics
+
+**Never two charges for one row.** A row is `pending` when it is written, and every later step is guarded by that word
+in its own statement. The PaymentIntent is made unconfirmed, its id is written into the row, and only then it is
+confirmed: a charge never exists without a row that knows it, and a row only ever has one intent, which the provider
+charges once. Keys of idempotency are made of the row's id, so repeating a call is asking for its answer again.
+**Never two rows for one order**: a unique index over the rows that are pending or succeeded.
+
+What is not known (the provider gave no answer, the service was killed) stays `pending`; `Payments.settle` reads the
+intent and ends the row by what it says. It never makes an intent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import asyncpg
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from demo.environment import Environment, Postgres, number, secret, text
+from demo.service import DATABASE_ERRORS, Log, Pool, close_pool, faults_of, json_error, json_object, main, open_pool
+from demo.stripe_api import Declined, Intent, Rejected, StripeApi, Unknown, open_stripe
+
+PORT = 8080
+SETTLE_ROWS = 20
+"""Rows looked at in one round."""
+BODY_BYTES = 16 * 1024
+
+_ROW = "id, order_ref, amount_minor, currency, provider, method, status, failure_reason, stripe_payment_intent"
+_BY_ID = f"SELECT {_ROW} FROM payments WHERE id = $1"  # noqa: S608 - a constant
+_BY_ORDER = f"SELECT {_ROW} FROM payments WHERE order_ref = $1 AND status IN ('pending', 'succeeded')"  # noqa: S608
+
+
+class PaymentRequest(BaseModel):
+    """Body of POST /v1/payments. `amount_minor` is in the currency's smallest unit (cents)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order_ref: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    amount_minor: int = Field(ge=50, le=1_000_000, strict=True)
+    currency: Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
+    payment_method: Annotated[str, StringConstraints(pattern=r"^pm_[A-Za-z0-9_]{1,64}$")]
+
+
+class Payments:
+    """The service's handlers, and what ends the rows that they could not end."""
+
+    def __init__(self, pool: Pool, stripe: StripeApi) -> None:
+        self._pool = pool
+        self._stripe = stripe
+        self._log: Log = structlog.get_logger("demo")
+
+    async def create(self, request: web.Request) -> web.Response:
+        """POST /v1/payments."""
+        try:
+            wanted = PaymentRequest.model_validate(await json_object(request))
+        except ValidationError as error:
+            return json_error(400, faults_of(error))
+        try:
+            number = await self._insert(wanted)
+            if number is None:
+                return await self._existing(wanted)
+            await self._charge(number, wanted)
+            return _answer(await self._row(number))
+        except DATABASE_ERRORS as error:
+            # The row, if it is there, is pending and settle() ends it; a charge without one cannot be.
+            self._log.warning("cannot take a payment", order_ref=wanted.order_ref, reason=_reason(error))
+            return json_error(503, "the database does not answer")
+
+    async def show(self, request: web.Request) -> web.Response:
+        """GET /v1/payments/{id}."""
+        try:
+            row = await self._row(int(request.match_info["id"]))
+        except DATABASE_ERRORS:
+            return json_error(503, "the database does not answer")
+        return json_error(404, "there is no such payment") if row is None else web.json_response(dict(row))
+
+    async def settle_forever(self, every: float, older_than: float) -> None:
+        """Settle what is left, each `every` seconds."""
+        while True:
+            try:
+                await self.settle(older_than)
+            except DATABASE_ERRORS as error:
+                self._log.warning("cannot look for open payments", reason=_reason(error))
+            await asyncio.sleep(every)
+
+    async def settle(self, older_than: float) -> int:
+        """End pending rows older than so many seconds by what the provider says; how many were looked at."""
+        rows = await self._pool.fetch(
+            "UPDATE payments SET attempts = attempts + 1 WHERE id IN (SELECT id FROM payments WHERE status = 'pending'"
+            " AND created_at < clock_timestamp() - make_interval(secs => $1) ORDER BY created_at LIMIT $2"
+            " FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent",
+            older_than, SETTLE_ROWS,
+        )  # fmt: skip
+        for row in rows:
+            if row["stripe_payment_intent"] is None:
+                # No intent was written, so none was confirmed. From here on none can be written either.
+                await self._finish(row["id"], "failed", "abandoned")
+            else:
+                await self._resume(row["id"], row["stripe_payment_intent"])
+        return len(rows)
+
+    async def _insert(self, wanted: PaymentRequest) -> int | None:
+        """The new row's id; None when the order has a payment that is open or has succeeded."""
+        return await self._pool.fetchval(  # type: ignore[no-any-return, unused-ignore]
+            "INSERT INTO payments (order_ref, amount_minor, currency, provider, method, status)"
+            " VALUES ($1, $2, $3, 'stripe', 'card', 'pending')"
+            " ON CONFLICT (order_ref) WHERE status IN ('pending', 'succeeded') DO NOTHING RETURNING id",
+            wanted.order_ref, wanted.amount_minor, wanted.currency,
+        )  # fmt: skip
+
+    async def _existing(self, wanted: PaymentRequest) -> web.Response:
+        """The order's payment, to a client that asks for the same again."""
+        row = await self._pool.fetchrow(_BY_ORDER, wanted.order_ref)
+        if row is not None and (row["amount_minor"], row["currency"]) != (wanted.amount_minor, wanted.currency):
+            return json_error(409, f"order {wanted.order_ref} has payment {row['id']} of another amount")
+        return _answer(row)
+
+    async def _charge(self, number: int, wanted: PaymentRequest) -> None:
+        """Make the intent, write it down, confirm it, end the row by what came of it."""
+        try:
+            intent = await self._stripe.create(
+                f"prep-payment-{number}", wanted.amount_minor, wanted.currency, wanted.payment_method
+            )
+        except (Declined, Rejected) as refused:
+            await self._finish(number, "failed", refused.reason)
+            return
+        except Unknown as error:
+            self._log.warning("payment is open: no intent", payment=number, reason=str(error))
+            return
+        noted = await self._pool.fetchval(
+            "UPDATE payments SET stripe_payment_intent = $2, attempts = attempts + 1"
+            " WHERE id = $1 AND status = 'pending' AND stripe_payment_intent IS NULL RETURNING id",
+            number, intent.id,
+        )  # fmt: skip
+        if noted is not None:
+            await self._confirm(number, intent.id)
+
+    async def _confirm(self, number: int, intent: str) -> None:
+        try:
+            await self._conclude(number, await self._stripe.confirm(f"prep-payment-{number}-confirm", intent))
+        except Declined as declined:
+            await self._finish(number, "failed", declined.reason)
+        except Rejected:
+            await self._resume(number, intent, confirm=False)
+        except Unknown as error:
+            self._log.warning("payment is open: not known whether it was charged", payment=number, reason=str(error))
+
+    async def _resume(self, number: int, intent: str, confirm: bool = True) -> None:
+        """Ask the provider what became of the row's one intent, and go on from there."""
+        try:
+            found = await self._stripe.retrieve(intent)
+        except Rejected as rejected:
+            if rejected.missing:
+                await self._finish(number, "failed", "intent_missing")
+            else:
+                self._log.error("payment is open: the provider refuses to tell", payment=number, reason=rejected.reason)
+            return
+        except (Declined, Unknown) as error:
+            self._log.warning("payment is open", payment=number, reason=str(error))
+            return
+        if found.status == "requires_confirmation" and confirm:
+            await self._confirm(number, intent)
+        else:
+            await self._conclude(number, found)
+
+    async def _conclude(self, number: int, intent: Intent) -> None:
+        """End the row by the intent's status (Stripe, "PaymentIntent lifecycle"); processing stays open."""
+        match intent.status:
+            case "succeeded":
+                await self._finish(number, "succeeded", None)
+            case "requires_payment_method":
+                await self._finish(number, "failed", intent.reason or "declined")
+            case "canceled":
+                await self._finish(number, "failed", "canceled")
+            case "requires_action":
+                await self._cancel(number, intent.id)
+            case _:
+                self._log.info("payment is open", payment=number, intent_status=intent.status)
+
+    async def _cancel(self, number: int, intent: str) -> None:
+        """The bank wants to see the customer, which this service cannot arrange.
+
+        An intent that is left open could still be charged after the order was paid otherwise.
+        """
+        try:
+            await self._stripe.cancel(f"prep-payment-{number}-cancel", intent)
+        except (Declined, Rejected, Unknown) as error:
+            self._log.warning("payment is open: its intent could not be cancelled", payment=number, reason=str(error))
+            return
+        await self._finish(number, "failed", "authentication_required")
+
+    async def _finish(self, number: int, status: str, reason: str | None) -> None:
+        await self._pool.execute(
+            "UPDATE payments SET status = $2, failure_reason = $3, finalized_at = clock_timestamp()"
+            " WHERE id = $1 AND status = 'pending'",
+            number, status, reason,
+        )  # fmt: skip
+
+    async def _row(self, number: int) -> asyncpg.Record | None:
+        return await self._pool.fetchrow(_BY_ID, number)
+
+
+PAYMENTS = web.AppKey("payments", Payments)
+
+
+def _answer(row: Any) -> web.Response:
+    """A payment's row as an answer; None (it ended between two statements) as one that is not known yet."""
+    if row is None:
+        return json_error(409, "the order's payment has just changed; ask again")
+    status = {"succeeded": 201, "failed": 402, "refunded": 409}.get(row["status"], 202)
+    return web.json_response(dict(row), status=status)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+async def build(environment: Environment, _: CollectorRegistry) -> web.Application:
+    """The application; connections are opened when it starts. Raises SettingsError."""
+    postgres = Postgres.read(environment)
+    settle_every = number(environment, "PREP_SETTLE_EVERY_SECONDS", 10.0, 0.1, 600.0)
+    # A younger row belongs to the request that made it, which takes two calls and three statements at most.
+    settle_after = number(environment, "PREP_SETTLE_AFTER_SECONDS", 45.0, 0.1, 3600.0)
+    base = text(environment, "STRIPE_API_BASE", "http://stripe:8420")
+    # The double takes any key of this shape; a real one comes by file.
+    api_key = "sk_test_demo"
+    if environment.get("STRIPE_API_KEY_FILE"):
+        api_key = secret(environment, "STRIPE_API_KEY_FILE", "")
+    application = web.Application(client_max_size=BODY_BYTES)
+    application.router.add_post("/v1/payments", lambda request: request.app[PAYMENTS].create(request))
+    application.router.add_get(r"/v1/payments/{id:\d{1,18}}", lambda request: request.app[PAYMENTS].show(request))
+
+    async def running(_application: web.Application) -> AsyncIterator[None]:
+        pool = await open_pool(postgres, "payments", 5)
+        try:
+            async with open_stripe(base, api_key) as stripe:
+                application[PAYMENTS] = payments = Payments(pool, stripe)
+                settling = asyncio.create_task(payments.settle_forever(settle_every, settle_after))
+                yield
+                settling.cancel()
+                await asyncio.wait([settling], timeout=0.5)
+        finally:
+            await close_pool(pool)
+
+    application.cleanup_ctx.append(running)
+    return application
+
+
+if __name__ == "__main__":
+    main("payments", PORT, build)

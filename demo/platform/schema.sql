@@ -1,0 +1,60 @@
+-- The demo platform's tables: database `prepchef`, owner prep_app. Safe to run again.
+-- Run as a member of prep_app; every table belongs to the role that runs it (initdb/10-platform.sh sets it).
+
+-- One row per check, written when the check arrives, before it waits for anything. `finished_at` and `result` are set
+-- once, at its end. A row without them is a check that nobody has an answer to.
+CREATE TABLE IF NOT EXISTS compliance_checks (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    order_ref   text NOT NULL,
+    rule_set    text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    result      text CHECK (result IN ('pass', 'fail', 'error'))
+);
+CREATE INDEX IF NOT EXISTS compliance_checks_finished ON compliance_checks (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS compliance_checks_pending ON compliance_checks (created_at) WHERE finished_at IS NULL;
+
+-- `stripe_payment_intent` is written before the intent is confirmed, so a charge never exists without its row.
+CREATE TABLE IF NOT EXISTS payments (
+    id                    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    order_ref             text NOT NULL,
+    amount_minor          bigint NOT NULL CHECK (amount_minor > 0),
+    currency              text NOT NULL,
+    provider              text NOT NULL,
+    method                text NOT NULL,
+    status                text NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed', 'refunded')),
+    failure_reason        text,
+    stripe_payment_intent text UNIQUE,
+    created_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finalized_at          timestamptz,
+    attempts              int NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS payments_finalized ON payments (finalized_at) WHERE finalized_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS payments_pending ON payments (created_at) WHERE status = 'pending';
+-- An order is paid at most once: a second payment is refused while one is open or has succeeded.
+CREATE UNIQUE INDEX IF NOT EXISTS payments_one_per_order ON payments (order_ref) WHERE status IN ('pending', 'succeeded');
+
+-- What python-compliance evaluates; read once, when it starts. The language is told in demo/rules.py.
+CREATE TABLE IF NOT EXISTS compliance_rules (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule_set   text NOT NULL,
+    name       text NOT NULL,
+    expression jsonb NOT NULL,
+    enabled    boolean NOT NULL DEFAULT true,
+    UNIQUE (rule_set, name)
+);
+
+-- RegEngine: the regulations that rules refer to, as documents. python-compliance keeps them in Redis for a while.
+CREATE TABLE IF NOT EXISTS regulations (
+    code       text PRIMARY KEY,
+    title      text NOT NULL,
+    document   jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Where analysts keep what they worked out: the one table that prep_analyst may write to.
+CREATE TABLE IF NOT EXISTS analyst_reports (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    title      text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);

@@ -1,0 +1,115 @@
+"""The payment provider, as the payments service sees it: four calls, and for each every way it can end.
+
+In: the official SDK's asynchronous client. Out: an `Intent` as the provider has it now; or Declined (the bank said no),
+Rejected (the request itself is wrong, nothing was charged), Unknown (timeout, reset, 5xx, rate limit: it may or may not
+have happened). The SDK's own retries are off: who retries must first know what the row says, and only the caller does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import stripe
+
+CALL_SECONDS = 8.0
+"""Longest that one call may take."""
+CALLS_AT_ONCE = 16
+"""Connections to the provider; further calls wait."""
+
+
+class Declined(Exception):
+    """The bank refused; `reason` is the provider's code (`card_declined`)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Rejected(Exception):
+    """The provider will not take this request, now or later; nothing was charged by it."""
+
+    def __init__(self, reason: str, missing: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.missing = missing
+        """The object does not exist (404)."""
+
+
+class Unknown(Exception):
+    """Nobody can say whether the call had its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A PaymentIntent as the provider has it: `status` is Stripe's word, `reason` its last error's code."""
+
+    id: str
+    status: str
+    reason: str | None
+
+
+class StripeApi:
+    """The four calls. One idempotency key names one effect for good."""
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._intents = client.v1.payment_intents
+
+    async def create(self, key: str, amount_minor: int, currency: str, payment_method: str) -> Intent:
+        """An intent that is not confirmed: nothing is charged by this. `amount_minor` in cents."""
+        with _translated():
+            return _intent(
+                await self._intents.create_async(
+                    {"amount": amount_minor, "currency": currency, "payment_method": payment_method},
+                    {"idempotency_key": key},
+                )
+            )
+
+    async def confirm(self, key: str, intent: str) -> Intent:
+        """Charge the intent."""
+        with _translated():
+            return _intent(await self._intents.confirm_async(intent, options={"idempotency_key": key}))
+
+    async def cancel(self, key: str, intent: str) -> Intent:
+        """Make sure that the intent can never be charged. Rejected when it has been charged meanwhile."""
+        with _translated():
+            return _intent(await self._intents.cancel_async(intent, options={"idempotency_key": key}))
+
+    async def retrieve(self, intent: str) -> Intent:
+        """Read it."""
+        with _translated():
+            return _intent(await self._intents.retrieve_async(intent))
+
+
+@asynccontextmanager
+async def open_stripe(base: str, api_key: str) -> AsyncIterator[StripeApi]:
+    """The provider at `base` (https://api.stripe.com, or the demo's double)."""
+    stripe.enable_telemetry = False
+    connector = aiohttp.TCPConnector(limit=CALLS_AT_ONCE)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        http = stripe.AIOHTTPClient(session=session, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
+        client = stripe.StripeClient(
+            api_key, base_addresses={"api": base}, max_network_retries=0, http_client=http, verify_ssl_certs=True
+        )
+        yield StripeApi(client)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except stripe.CardError as error:
+        raise Declined(error.code or "card_declined") from error
+    except stripe.RateLimitError as error:
+        raise Unknown("the provider asks us to slow down") from error
+    except (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError) as error:
+        raise Rejected(error.code or "invalid_request", missing=error.http_status == 404) from error
+    except (TimeoutError, stripe.StripeError, aiohttp.ClientError) as error:
+        raise Unknown(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}") from error
+
+
+def _intent(found: stripe.PaymentIntent) -> Intent:
+    error = found.last_payment_error
+    return Intent(found.id, found.status, (error.code or "declined") if error else None)

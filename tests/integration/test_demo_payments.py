@@ -1,0 +1,216 @@
+"""Payments on real PostgreSQL against Stripe's double, through the official SDK: the money is taken once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.demo_platform import Platform
+from tests.support.servers import PostgresServer, RedisServer, Reply, Run, Service, fetch, post_json, wait_until
+
+DECLINED = "pm_card_chargeCustomerFail"
+
+
+@pytest.fixture(scope="module")
+def platform(run: Run, redis_server: RedisServer) -> Iterator[Platform]:
+    platform = Platform(run, PostgresServer(run).start(), redis_server)
+    yield platform
+    platform.postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def stripe(platform: Platform) -> Iterator[Service]:
+    stripe = platform.stripe().start()
+    yield stripe
+    stripe.stop()
+
+
+@pytest.fixture
+def service(platform: Platform, stripe: Service) -> Iterator[Service]:
+    """Payments that looks after open rows each half second, once they are two seconds old."""
+    platform.sql("truncate payments")
+    service = platform.service("payments", PREP_SETTLE_EVERY_SECONDS="0.5", PREP_SETTLE_AFTER_SECONDS="2").start()
+    yield service
+    service.stop()
+
+
+def charges(platform: Platform) -> int:
+    """How often Stripe's double has taken money; no intent may have been charged twice."""
+    counted = fetch(f"{platform.url('stripe')}/_config/charges").json()
+    assert counted["twice"] == {}
+    return int(counted["charges"])
+
+
+def rows(platform: Platform, order_ref: str) -> list[list[str]]:
+    return platform.sql(f"select status, failure_reason from payments where order_ref = '{order_ref}' order by id")
+
+
+def test_a_payment_takes_the_money_and_tells(platform: Platform, service: Service) -> None:
+    """201 with the row as it is in the database, which GET gives again."""
+    before = charges(platform)
+    reply = platform.pay("ok-1")
+    assert (reply.status, reply.json()["status"]) == (201, "succeeded")
+    assert charges(platform) == before + 1
+    assert fetch(f"{platform.url('payments')}/v1/payments/{reply.json()['id']}").json() == reply.json()
+    assert platform.sql("select finalized_at >= created_at, attempts from payments") == [["t", "1"]]
+
+
+@pytest.mark.parametrize(("card", "reason"), [(DECLINED, "card_declined"), ("pm_unheard_of", "invalid_request")])
+def test_a_refused_card_ends_the_row_and_the_order_may_pay_otherwise(
+    platform: Platform, service: Service, card: str, reason: str
+) -> None:
+    """402 with the provider's reason; a second payment of the order with a good card goes through."""
+    before = charges(platform)
+    reply = platform.pay("refused-1", card)
+    assert (reply.status, reply.json()["failure_reason"]) == (402, reason)
+    assert platform.pay("refused-1").status == 201
+    assert rows(platform, "refused-1") == [["failed", reason], ["succeeded", ""]]
+    assert charges(platform) == before + 1
+
+
+def test_the_same_order_pays_once_however_often_it_asks(platform: Platform, service: Service) -> None:
+    """Twenty clients at once, and one later: one charge. Another amount is no repetition but a mistake."""
+    before = charges(platform)
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda _: platform.pay("same-1"), range(20)))
+    assert {reply.status for reply in replies} <= {201, 202}
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    assert platform.pay("same-1").status == 201
+    assert platform.pay("same-1", amount_minor=9900).status == 409
+    assert charges(platform) == before + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"amount_minor": 0}, {"amount_minor": "2500"}, {"currency": "dollars"}, {"payment_method": "4242"}, {"x": 1}],
+)
+def test_what_is_no_payment_is_refused_and_leaves_no_row(
+    platform: Platform, service: Service, change: dict[str, object]
+) -> None:
+    """400 that names the field."""
+    body = {"order_ref": "bad", "amount_minor": 2500, "currency": "usd", "payment_method": "pm_card_visa", **change}
+    reply = post_json(f"{platform.url('payments')}/v1/payments", body)
+    assert reply.status == 400
+    assert next(iter(change)) in reply.json()["error"]
+    assert rows(platform, "bad") == []
+
+
+def test_unknown_paths_and_ids_are_404(platform: Platform, service: Service) -> None:
+    """Also numbers beyond what the database can count."""
+    for path in ("/v1/payments/999999", "/v1/payments/" + "9" * 30, "/v1/payments/x"):
+        assert fetch(platform.url("payments") + path).status == 404
+
+
+def test_an_unanswered_call_is_not_known_and_settled_later(
+    platform: Platform, service: Service, stripe: Service
+) -> None:
+    """The provider hangs: 202 and pending, never a guess. When it answers again the row ends, with one charge or none."""
+    before = charges(platform)
+    with ThreadPoolExecutor(1) as pool:
+        with stripe.frozen():
+            reply: Reply = pool.submit(platform.pay, "hang-1").result()
+            assert (reply.status, reply.json()["status"]) == (202, "pending")
+            assert platform.pay("hang-1").status == 202  # the order is taken: nobody can pay it a second time
+        wait_until(lambda: rows(platform, "hang-1")[0][0] != "pending", "the row to end")
+    # The call hung before the intent's id was known, so nothing can have been charged.
+    assert rows(platform, "hang-1") == [["failed", "abandoned"]]
+    assert charges(platform) == before
+
+
+def test_an_intent_that_was_not_confirmed_is_confirmed_by_whoever_settles(platform: Platform, service: Service) -> None:
+    """Killed between the two calls: the row knows its intent, and that very intent is charged, once."""
+    before = charges(platform)
+    created = post_json(
+        f"{platform.url('stripe')}/v1/payment_intents",
+        {"amount": 700, "currency": "usd", "payment_method": "pm_card_visa"},
+        {"Authorization": "Bearer sk_test_demo"},
+    )
+    platform.sql(
+        "insert into payments (order_ref, amount_minor, currency, provider, method, status, stripe_payment_intent,"
+        f" created_at) values ('cut-1', 700, 'usd', 'stripe', 'card', 'pending', '{created.json()['id']}',"
+        " now() - interval '1 min')"
+    )
+    wait_until(lambda: rows(platform, "cut-1") == [["succeeded", ""]], "the payment to be settled")
+    assert charges(platform) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [(DECLINED, "card_declined"), ("authentication", "authentication_required"), (None, "intent_missing")],
+)
+def test_what_cannot_be_charged_any_more_ends(
+    platform: Platform, service: Service, card: str | None, reason: str
+) -> None:
+    """A declined card, one whose bank wants to see the customer (its intent is cancelled), an intent nobody knows."""
+    before = charges(platform)
+    intent = "pi_unheardof"
+    if card is not None:
+        intent = _intent(platform, card)
+    platform.sql(
+        "insert into payments (order_ref, amount_minor, currency, provider, method, status, stripe_payment_intent,"
+        f" created_at) values ('end-1', 700, 'usd', 'stripe', 'card', 'pending', '{intent}', now() - interval '1 min')"
+    )
+    wait_until(lambda: rows(platform, "end-1") == [["failed", reason]], "the payment to end", seen=service.tail)
+    assert charges(platform) == before
+
+
+def _intent(platform: Platform, card: str) -> str:
+    """A new unconfirmed intent; `authentication` is a card that needs its owner (docs.stripe.com/testing, 3D Secure)."""
+    api, key = platform.url("stripe"), {"Authorization": "Bearer sk_test_demo"}
+    if card == "authentication":
+        details = {"number": "4000002500003155", "exp_month": 12, "exp_year": 2030, "cvc": "123"}
+        card = post_json(f"{api}/v1/payment_methods", {"type": "card", "card": details}, key).json()["id"]
+    body = {"amount": 700, "currency": "usd", "payment_method": card}
+    return str(post_json(f"{api}/v1/payment_intents", body, key).json()["id"])
+
+
+def test_killed_again_and_again_it_takes_the_money_once(platform: Platform, service: Service) -> None:
+    """Five kills -9 under traffic: afterwards every row has ended, and rows that succeeded are the charges there were."""
+    before = charges(platform)
+    stop = time.monotonic() + 20
+
+    def customer(number: int) -> None:
+        for turn in range(1000):
+            if time.monotonic() > stop:
+                return
+            for _ in range(2):  # a customer who gets no answer asks again
+                try:
+                    platform.pay(f"kill-{number}-{turn}", DECLINED if turn % 7 == 6 else "pm_card_visa", timeout=5)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+
+    with ThreadPoolExecutor(4) as pool:
+        customers = [pool.submit(customer, number) for number in range(4)]
+        for _ in range(5):
+            time.sleep(0.7)
+            service.kill()
+            service.start()
+        stop = 0
+        for each in customers:
+            each.result()
+    wait_until(
+        lambda: platform.sql("select count(*) from payments where status = 'pending'") == [["0"]], "all rows to end", 60
+    )
+    succeeded = int(platform.sql("select count(*) from payments where status = 'succeeded'")[0][0])
+    assert succeeded == charges(platform) - before
+    assert succeeded > 10
+    twice = platform.sql("select order_ref from payments where status = 'succeeded' group by 1 having count(*) > 1")
+    assert twice == []
+
+
+def test_stopping_is_quick(platform: Platform, service: Service, stripe: Service) -> None:
+    """SIGTERM while the provider hangs and a request is open: two seconds, and the row is settled by the next run."""
+    with ThreadPoolExecutor(1) as pool, stripe.frozen():
+        waiting = pool.submit(platform.pay, "stop-1")
+        wait_until(lambda: rows(platform, "stop-1") == [["pending", ""]], "the row to be there")
+        began = time.monotonic()
+        assert service.terminate(deadline=5) == 0
+        assert time.monotonic() - began < 3
+        with pytest.raises(OSError):
+            waiting.result()
+    service.start()
+    wait_until(lambda: rows(platform, "stop-1") == [["failed", "abandoned"]], "the row to be settled")
