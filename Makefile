@@ -1,0 +1,33 @@
+# prep-ops. `make` alone tells what there is.
+SHELL := /bin/bash
+UV := build/uv/bin/uv
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down test check images lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  YES=1 installs without asking; KEEP=1 leaves the demo running; ARGS=... goes to the tour or to pytest.\n'
+
+setup: ## install what is missing: Debian packages (asks first), .venv, secrets
+	@scripts/setup
+
+demo: setup ## start a small Prep, break it twice, watch it heal (KEEP=1 leaves it up)
+	@scripts/engine run scripts/demo $(ARGS)
+
+demo-down: ## take down what `make demo KEEP=1` left up
+	@scripts/demo-down
+
+test: setup ## checks and every test, on real servers
+	@scripts/engine run scripts/test $(ARGS)
+
+check: setup ## linters, types, rules and configuration; no server is started
+	@scripts/check
+
+images: setup ## the container images (in a running engine: scripts/engine start)
+	@scripts/engine run scripts/images
+
+lock: setup ## pin the dependencies anew: requirements.lock, demo/localstripe.lock, scripts/uv.lock
+	@scripts/lock
+
+clean: demo-down ## remove build/ (images, volumes, secrets) and .venv
+	@scripts/clean
