@@ -1,0 +1,126 @@
+"""The remediator's HTTP side alone: webhook, API and metrics over a real journal, on a free loopback port.
+
+In a test: `async with serve(folder) as side`. As a process that can be killed: `python -m tests.support.http_side
+FOLDER PORT`; it says `ready` on stdout. No engine runs: what is stored stays in the inbox, where a test counts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from remediator import settings
+from remediator.api import About, Api, Footing
+from remediator.clock import SystemClock
+from remediator.journal import Journal
+from remediator.metrics import Metrics
+from remediator.runbooks import Runbook
+from remediator.webhook import Batcher, Intake, Store
+from tests.support.waiting import free_port
+from tests.unit.cases import book
+
+TOKEN, OTHER_TOKEN, API_TOKEN = "webhook-token-1", "webhook-token-2", "api-token"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
+
+
+@dataclass
+class Side:
+    """A running HTTP side. `url` is its base; `hook` the webhook's address."""
+
+    url: str
+    journal: Journal
+    metrics: Metrics
+    blind: asyncio.Event
+    intake: Intake
+    footings: list[Footing]
+    clean: bool = True
+    """How the journal is closed at the end; False when a test has closed it before."""
+
+    @property
+    def hook(self) -> str:
+        return self.url + "/alertmanager"
+
+    def count(self, name: str, **labels: str) -> float:
+        """A sample of the remediator's own metrics; 0.0 when it is not there."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def open_journal(folder: Path, url: str = "") -> Journal:
+    """A SQLite journal in `folder`, or the one at `url`."""
+    shape = settings.Journal(url=url or f"sqlite+aiosqlite:///{folder}/journal.db", evidence_dir=folder / "evidence")
+    return await Journal.open(
+        shape, owner="test", clock=SystemClock(), mode="shadow", config_digest="digest", hold_off=0.0
+    )
+
+
+def token_files(folder: Path) -> tuple[Path, Path, Path]:
+    """Two files for the webhook (the second one empty: it is there before its token is) and one for the API."""
+    files = folder / "token", folder / "token.next", folder / "api-token"
+    for path, content in zip(files, (f"{TOKEN}\n", "", f"{API_TOKEN}\n"), strict=True):
+        if not path.exists():
+            path.write_text(content)
+    return files
+
+
+@asynccontextmanager
+async def serve(
+    folder: Path,
+    *,
+    port: int | None = None,
+    max_bytes: int = 8 * 1024 * 1024,
+    dead_letters: int = 1000,
+    waiting: int = 1024,
+    patience: float = 10.0,
+    store: Store | None = None,
+    api: bool = True,
+    books: Sequence[Runbook] = (),
+    journal_url: str = "",
+) -> AsyncIterator[Side]:
+    """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own."""
+    first, second, operator = token_files(folder)
+    hook = settings.Webhook(token_files=(first, second), max_bytes=max_bytes, dead_letters=dead_letters)
+    journal, metrics, blind = await open_journal(folder, journal_url), Metrics(version="test"), asyncio.Event()
+    batcher = Batcher(store or journal.store, metrics, waiting, patience)
+    intake = Intake(hook, journal, batcher, metrics, blind)
+    footings = [Footing("journal", True, "writable")]
+
+    async def ready() -> Sequence[Footing]:
+        return footings
+
+    side = Side("", journal, metrics, blind, intake, footings)
+    about = About("test", "test", "shadow", "digest")
+    known = books or (book(),)
+    operators = Api(journal, metrics, (operator,) if api else (), lambda: known, ready, about)
+    app = web.Application()
+    app.add_routes([*intake.routes(), *operators.routes()])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    writing = asyncio.create_task(batcher.run())
+    try:
+        port = port or free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        side.url = f"http://127.0.0.1:{port}"
+        yield side
+    finally:
+        await runner.cleanup()
+        writing.cancel()
+        await asyncio.wait([writing])
+        intake.close()
+        await journal.close(clean=side.clean)
+
+
+async def _serve_until_killed(folder: Path, port: int) -> None:
+    async with serve(folder, port=port):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_until_killed(Path(sys.argv[1]), int(sys.argv[2])))
