@@ -1,0 +1,38 @@
+"""Docs and code say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from remediator.reasons import Reason
+from remediator.runbooks import Runbook
+
+ROOT = Path(__file__).resolve().parents[2]
+FORMAT = (ROOT / "docs" / "runbook-format.md").read_text()
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_its_line(reason: Reason) -> None:
+    """Whoever reads a reason in the journal finds it on the page."""
+    assert re.search(rf"^\| `{reason.value}` \|", FORMAT, re.MULTILINE), f"{reason.value} is not documented"
+
+
+def test_no_line_is_about_a_reason_that_does_not_exist() -> None:
+    """The table of reasons is the enum, no more."""
+    table = FORMAT.split("## Why it did not act")[1]
+    assert {name for name in re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)} == {reason.value for reason in Reason}
+
+
+@pytest.mark.parametrize("field", sorted(Runbook.model_fields))
+def test_every_runbook_field_is_documented(field: str) -> None:
+    """Shape of a runbook and the page about it."""
+    assert f"`{field}" in FORMAT.split("## Numbers")[0], f"{field} is not documented"
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """A README that points into nothing is a broken promise."""
+    for link in re.findall(r"\]\(((?!https?://)[^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).exists(), f"README links to {link}, which is not there"
