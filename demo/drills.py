@@ -70,7 +70,9 @@ class Story:
             "drill": self.drill,
             "episode": self.episode,
             "ended": self.ended,
-            "seconds_since_fault": {step: round(self.since_fault(step) or 0.0, 3) for step in STEPS if step in self.times},
+            "seconds_since_fault": {
+                step: round(self.since_fault(step) or 0.0, 3) for step in STEPS if step in self.times
+            },
             "at": {step: self.times[step] for step in STEPS if step in self.times},
             "webhook_to_intent_seconds": round(intent - webhook, 3) if intent and webhook else None,
             "settle_seconds": settle,
@@ -95,7 +97,7 @@ class Drill:
 
 def run(drill: Drill, stack: Stack, told: Callable[[Story], None]) -> Story:
     """Put the fault in and follow it to its end. `told` hears of every change. The fault is always taken out."""
-    story = Story(drill.name, restarts=Restarts(stack))
+    story = Story(drill.name, restarts=Restarts())
     try:
         with drill.inject(stack, story):
             told(story)
@@ -217,7 +219,9 @@ def runaway_query(stack: Stack, story: Story, *options: str) -> Iterator[None]:
         end(process)
 
 
-_ENDED = re.compile(r"\[(\d+)\] .*(canceling statement due to user request|terminating connection due to administrator command)")
+_ENDED = re.compile(
+    r"\[(\d+)\] .*(canceling statement due to user request|terminating connection due to administrator command)"
+)
 
 
 def ended_sessions(stack: Stack, since: float) -> list[tuple[int, str]]:
@@ -257,11 +261,11 @@ def inspect_query_untouched(stack: Stack, story: Story) -> list[Finding]:
 def started_at(stack: Stack, service: str) -> float:
     """The container's StartedAt, UNIX seconds."""
     text = stack.inspect(service)["State"]["StartedAt"]
-    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+    return datetime.fromisoformat(text).timestamp()
 
 
 @contextmanager
-def leaked_sessions(stack: Stack, story: Story, *then: str) -> Iterator[None]:
+def leaked_sessions(stack: Stack, story: Story) -> Iterator[None]:
     """Clients that hang up in the middle of a check: three of four engine sessions are never given back."""
     story.notes["started_at"] = str(started_at(stack, "python-compliance"))
     story.times["fault"] = time.time()
@@ -279,7 +283,9 @@ def leaked_and_poisoned(stack: Stack, story: Story) -> Iterator[None]:
             yield
     finally:
         stack.fault("unpoison-rule")
-        stack.compose("up", "--detach", "--wait", "--no-build", "--no-deps", "--force-recreate", "python-compliance", check=False)
+        stack.compose(
+            "up", "--detach", "--wait", "--no-build", "--no-deps", "--force-recreate", "python-compliance", check=False
+        )
 
 
 @contextmanager
@@ -297,8 +303,8 @@ def leaked_again(stack: Stack, story: Story) -> Iterator[None]:
 def fast_checks_since(stack: Stack, at: float) -> int:
     """Checks that began and finished after a moment, in under five seconds, by the platform's own table."""
     statement = (
-        "select count(*) from compliance_checks where finished_at is not null"
-        f" and created_at > to_timestamp({at}) and finished_at - created_at < interval '5 seconds'"  # noqa: S608
+        "select count(*) from compliance_checks where finished_at is not null"  # noqa: S608 - a number of ours
+        f" and created_at > to_timestamp({at:.6f}) and finished_at - created_at < interval '5 seconds'"
     )
     return int(stack.sql(statement))
 
@@ -355,7 +361,11 @@ COMPLIANCE_ALERTS = ("ComplianceChecksSlow", "ComplianceStalled")
 
 DATABASE = Drill("high-database-cpu", "A runaway query burns the database", QUERY_ALERTS, runaway_query, inspect_query)
 COMPLIANCE = Drill(
-    "compliance-engine-slow", "The compliance engine leaks its sessions", COMPLIANCE_ALERTS, leaked_sessions, inspect_restart
+    "compliance-engine-slow",
+    "The compliance engine leaks its sessions",
+    COMPLIANCE_ALERTS,
+    leaked_sessions,
+    inspect_restart,
 )
 TOUR = (DATABASE, COMPLIANCE)
 

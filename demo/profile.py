@@ -321,9 +321,7 @@ def as_table(changes: Iterable[Change]) -> RichTable:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m demo.profile --target DIR`: render and print the difference. Exit code 2 when it cannot."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.profile", description="Render the demo's configuration."
-    )
+    parser = argparse.ArgumentParser(prog="python -m demo.profile", description="Render the demo's configuration.")
     parser.add_argument("--source", type=Path, default=Path(), help="the repository (default: here)")
     parser.add_argument(
         "--target", type=Path, default=Path("build/demo/config"), help="where to (default: %(default)s)"

@@ -74,7 +74,7 @@ class Stack:
         """`docker compose ARGS`. Raises StackError with what was printed."""
         command = self.command(*args)
         try:
-            done = subprocess.run(  # noqa: S603 - our own compose file, no shell
+            done = subprocess.run(
                 command, env=self.environment, capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False
             )
         except subprocess.TimeoutExpired as error:
@@ -120,13 +120,15 @@ class Stack:
     def start_fault(self, *args: str) -> subprocess.Popen[str]:
         """The same, left running; the caller reads its first line and ends it."""
         command = self.command("exec", "-T", "load", "python", "-m", "demo.faults", *args)
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
         )
 
     def sql(self, statement: str) -> str:
         """One value from the primary, asked by its superuser inside the container."""
-        done = self.compose("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "prepchef", "-AtX", "-c", statement)
+        done = self.compose(
+            "exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "prepchef", "-AtX", "-c", statement
+        )
         return done.stdout.strip()
 
     def url(self, service: str, path: str = "") -> str:
@@ -191,7 +193,7 @@ class Restarts:
     minute. What a restart is called there: moby's events, `container restart`.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self) -> None:
         self._names: list[str] = []
         client = docker.from_env(timeout=3600)
         self._stream = client.events(decode=True, filters={"type": "container", "event": "restart"})

@@ -107,7 +107,8 @@ def _translated() -> Iterator[None]:
     except (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError) as error:
         raise Rejected(error.code or "invalid_request", missing=error.http_status == 404) from error
     except (TimeoutError, stripe.StripeError, aiohttp.ClientError) as error:
-        raise Unknown(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}") from error
+        # The SDK wraps what went wrong in two lines of advice; its cause says it in a word.
+        raise Unknown(type(error.__cause__ or error).__name__) from error
 
 
 def _intent(found: stripe.PaymentIntent) -> Intent:

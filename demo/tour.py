@@ -7,6 +7,7 @@ running; KEEP=1 leaves all up.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -115,6 +116,15 @@ def settle_of(config: Path, name: str) -> float:
     return 0.0
 
 
+def picture(stories: Sequence[Story]) -> Path:
+    """build/demo/terminal.svg: what the terminal showed at the end, for whoever was not there."""
+    path = BUILD / "terminal.svg"
+    canvas = Console(record=True, width=110, file=io.StringIO())
+    canvas.print(board(stories), verdicts(stories))
+    canvas.save_svg(str(path), title="make demo")
+    return path
+
+
 def write_report(stories: Sequence[Story], stack: Stack, started: float, up: float) -> Path:
     """build/demo/report.json: times, findings, and whether all of it holds."""
     path = BUILD / "report.json"
@@ -142,26 +152,27 @@ def links(stack: Stack) -> Table:
     return table
 
 
-def _prepare(console: Console, stack: Stack, mode: str) -> None:
+def prepare(stack: Stack, mode: str = "auto") -> list[profile.Change]:
+    """Render the demo's configuration and the gate's from it; the changes against what is shipped."""
     changes = profile.render(ROOT, stack.config, profile.load_table(ROOT / "demo" / "profile.yml"))
-    console.print(profile.as_table(changes))
-    if mode != "auto":
-        path = stack.config / "remediator.yml"
-        path.write_text(path.read_text().replace("mode: auto", f"mode: {mode}"))
-        console.print(f"mode: {mode}")
+    path = stack.config / "remediator.yml"
+    path.write_text(path.read_text().replace("mode: auto", f"mode: {mode}"))
     rendered = stack.config / "haproxy" / "haproxy.cfg"
     rendered.parent.mkdir(parents=True, exist_ok=True)
-    rendered.write_text(gate.render(gate.from_settings(settings.load(stack.config / "remediator.yml"))))
+    rendered.write_text(gate.render(gate.from_settings(settings.load(path))))
+    return changes
 
 
-def _interrupted(number: int, frame: object) -> None:
+def _interrupted(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 all healed, 1 not, 2 it could not be started, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="demo", description="Start a small Prep, break it, watch it heal.")
-    parser.add_argument("--drill", default=os.environ.get("DRILL", ""), help=f"one of {', '.join(ALL)}; default: the tour")
+    parser.add_argument(
+        "--drill", default=os.environ.get("DRILL", ""), help=f"one of {', '.join(ALL)}; default: the tour"
+    )
     parser.add_argument("--mode", default="auto", choices=("shadow", "approve", "auto"))
     options = parser.parse_args(argv)
     if options.drill and options.drill not in ALL:
@@ -170,13 +181,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     console, stack, started = Console(), Stack(), time.time()
     keep = os.environ.get("KEEP") == "1"
     try:
-        _prepare(console, stack, options.mode)
-        console.print("Starting everything, waiting until healthy …")
+        console.print(profile.as_table(prepare(stack, options.mode)))
+        console.print(f"Mode: {options.mode}. Starting everything, waiting until healthy …")
         stack.up()
         up = time.time()
         console.print(f"Healthy after {up - started:.0f} s.")
         stories = tell(console, [ALL[options.drill]] if options.drill else TOUR, stack)
         console.print(verdicts(stories), links(stack))
+        console.print(f"Picture: {picture(stories).relative_to(ROOT)}")
         console.print(f"Report: {write_report(stories, stack, started, up).relative_to(ROOT)}")
         return 0 if healed(stories) else 1
     except StackError as error:

@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_files(settings)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        print(f"{len(error.faults)} {'mistake' if len(error.faults) == 1 else 'mistakes'} in the configuration", file=sys.stderr)
+        print(
+            f"{len(error.faults)} {'mistake' if len(error.faults) == 1 else 'mistakes'} in the configuration",
+            file=sys.stderr,
+        )
         return 2
     if options.config_check:
         print(f"{options.config_file}: good")
@@ -91,21 +94,28 @@ async def _serve(settings: Settings, address: str) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine = build(settings)
+    runner = web.AppRunner(Routes(settings, engine).application(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        # The engine ends first: scrapes that wait are answered with what there is, instead of being waited for.
+        async with engine:
+            return await _listen(runner, address, stop)
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, address: str, stop: asyncio.Event) -> int:
+    """Serve on `address` until `stop`; the exit code."""
     host, _, port = address.rpartition(":")
-    async with build(settings) as engine:
-        runner = web.AppRunner(Routes(settings, engine).application(), access_log=None, shutdown_timeout=2.0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, host.strip("[]") or None, int(port), backlog=256)
-            await site.start()
-            _log.info("listening", addresses=[f"{name[0]}:{name[1]}" for name in runner.addresses])
-            await stop.wait()
-            _log.info("stopping")
-        except OSError as error:
-            _log.error("cannot listen", address=address, error=error.strerror)
-            return 1
-        finally:
-            await runner.cleanup()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port), backlog=256).start()
+    except OSError as error:
+        _log.error("cannot listen", address=address, error=error.strerror)
+        return 1
+    _log.info("listening", addresses=[f"{name[0]}:{name[1]}" for name in runner.addresses])
+    await stop.wait()
+    _log.info("stopping")
     return 0
 
 

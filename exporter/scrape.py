@@ -84,12 +84,14 @@ class ScrapeEngine:
         self._flights = {one.name: _Flight() for one in (*collectors, *(each.collector for each in background))}
         self._kept = {each.collector.name: _Kept() for each in background}
         self._tasks: list[asyncio.Task[None]] = []
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended = True
         running = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in (*self._tasks, *running):
             task.cancel()
@@ -123,6 +125,8 @@ class ScrapeEngine:
         """The collector's running run, or a new one, up to the deadline of this scrape."""
         loop, flight = asyncio.get_running_loop(), self._flights[collector.name]
         if flight.task is None or flight.task.done():
+            if self._ended:
+                return Result(collector.name, False, 0.0)
             flight.began = loop.time()
             flight.task = asyncio.create_task(self._run(collector, deadline), name=collector.name)
         task = flight.task

@@ -22,7 +22,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prep-remediator", description=__doc__)
     parser.add_argument("command", nargs="?", default="serve", choices=("serve", "gate:config"))
     parser.add_argument("--config.file", dest="config", type=Path, default=Path("/etc/prep/remediator.yml"))
-    parser.add_argument("--config.check", dest="check", action="store_true", help="check configuration and runbooks, then exit")
+    parser.add_argument(
+        "--config.check", dest="check", action="store_true", help="check configuration and runbooks, then exit"
+    )
     return parser
 
 
@@ -50,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         loaded = load_books(loaded_settings)
         if options.check:
-            print(f"{options.config}: {len(loaded.books)} runbooks, mode {loaded_settings.mode}, digest {loaded.digest}")
+            print(
+                f"{options.config}: {len(loaded.books)} runbooks, mode {loaded_settings.mode}, digest {loaded.digest}"
+            )
             return 0
         _log(loaded_settings.log_format)
         return asyncio.run(serve(loaded))

@@ -79,7 +79,7 @@ def parse(body: bytes) -> Notification:
     if not isinstance(data, dict):
         raise Unreadable("not_an_object", type(data).__name__)
     if data.get("version") != "4":
-        raise Unreadable("unknown_version", f"version {str(data.get('version'))[:20]!r}, this build reads \"4\"")
+        raise Unreadable("unknown_version", f'version {str(data.get("version"))[:20]!r}, this build reads "4"')
     raw = data.get("alerts")
     if not isinstance(raw, list) or len(raw) > MAX_ALERTS:
         raise Unreadable("bad_alerts", "alerts is not a list, or has over 10,000 entries")
@@ -139,7 +139,7 @@ def _timestamp(value: Any) -> float:
     if not isinstance(value, str):
         raise Unreadable("bad_alert", "startsAt is not a string")
     try:
-        return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+        return datetime.fromisoformat(value).timestamp()
     except (ValueError, OverflowError) as error:
         raise Unreadable("bad_alert", f"startsAt {value[:40]!r} is not RFC 3339") from error
 

@@ -163,7 +163,9 @@ class Engine:
             params = self._params(rung.action, params_of(rung, run.ledger.target))
         except ValidationError as invalid:
             error = f"the alert's labels do not fit {rung.action}: {invalid.errors()[0]['msg']}"
-        world = await self.sight.look(self._book(run), rung, params, {**run.ledger.alert.labels, **run.ledger.target}, now)
+        world = await self.sight.look(
+            self._book(run), rung, params, {**run.ledger.alert.labels, **run.ledger.target}, now
+        )
         return replace(world, preview=None, preview_error=error) if error else world
 
     def _params(self, action: str, values: Mapping[str, Any]) -> BaseModel:
@@ -185,7 +187,9 @@ class Engine:
         evidence = await self.diagnoses.run(run.episode, book.diagnosis, run.ledger.target)
         if not evidence.complete and self.actions[rung.action].risk in EVIDENCE_FIRST:
             missing = "; ".join(f"{name}: {said}" for name, said in evidence.summary.items())
-            refusal = Refusal(Reason.NO_EVIDENCE, f"A restart would destroy evidence that could not be read: {missing}.")
+            refusal = Refusal(
+                Reason.NO_EVIDENCE, f"A restart would destroy evidence that could not be read: {missing}."
+            )
             return await self._refuse(run, refusal, rung.name, now + 15.0)
         data = {
             "rung": rung.name,
@@ -303,9 +307,7 @@ class Engine:
     async def _settle(self, run: Run, attempt: Attempt) -> float | None:
         action = self.actions[attempt.action]
         params = self._params(attempt.action, attempt.params)
-        call = Call(
-            attempt.id, params, attempt.items, attempt.resource, attempt.start_by, attempt.deadline, attempt.at
-        )
+        call = Call(attempt.id, params, attempt.items, attempt.resource, attempt.start_by, attempt.deadline, attempt.at)
         try:
             settled = await action.settle(call)
         except Transient as error:
@@ -383,7 +385,9 @@ class Engine:
         return await self._release(run.episode, await self.journal.now() + STUCK_WAIT)
 
     async def _close(self, run: Run, reason: str, sentence: str) -> float:
-        event = await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence})
+        event = await self.episodes.event(
+            run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence}
+        )
         await self.journal.append([event], close=True)
         await self._tell_standing(run, resolved=True)
         self.episodes.take(run, [event])

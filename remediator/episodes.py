@@ -141,7 +141,9 @@ class Episodes:
         if isinstance(matched, Matched):
             digest = await self._store_document(matched.runbook)
             data = {"runbook": matched.runbook.name, "digest": digest, "target": dict(matched.target)}
-            index = EpisodeIndex(matched.runbook.name, severity_of(run.ledger.alert), run.ledger.last_delivery == "firing")
+            index = EpisodeIndex(
+                matched.runbook.name, severity_of(run.ledger.alert), run.ledger.last_delivery == "firing"
+            )
             await self.append(run, Kind.MATCHED, data, index=index)
             run.book = matched.runbook
 
@@ -189,7 +191,6 @@ class Episodes:
         ledger = fold(events)
         for event in events:
             self.observe(event, ledger)
-
 
 
 def severity_of(alert: Alert) -> str:

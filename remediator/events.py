@@ -26,7 +26,9 @@ class Kind(StrEnum):
     REFUSED = "refused"  # reason, sentence, earliest|None, rung|None
     DIAGNOSED = "diagnosed"  # rung, digest, path, complete, summary{}
     WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary; never an intent
-    INTENT = "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
+    INTENT = (
+        "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
+    )
     OUTCOME = "outcome"  # attempt, result, detail, touched[]
     SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes

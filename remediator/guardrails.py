@@ -63,9 +63,13 @@ def stale(case: Case) -> Refusal | None:
     age = case.now - case.ledger.alert.starts_at
     limit = case.book.stale_after
     if age > limit:
-        return Refusal(Reason.STALE_ALERT, f"The alert is {human(age)} old; {case.book.name} acts up to {human(limit)}.")
+        return Refusal(
+            Reason.STALE_ALERT, f"The alert is {human(age)} old; {case.book.name} acts up to {human(limit)}."
+        )
     if age < -60.0:
-        return Refusal(Reason.STALE_ALERT, f"The alert starts {human(-age)} in the future; its clock cannot be trusted.")
+        return Refusal(
+            Reason.STALE_ALERT, f"The alert starts {human(-age)} in the future; its clock cannot be trusted."
+        )
     return None
 
 
@@ -95,7 +99,11 @@ def recovering(case: Case) -> Refusal | None:
     until = case.facts.hold_off_until
     if until is not None and case.now < until:
         left = human(until - case.now)
-        return Refusal(Reason.RECOVERING, f"Starting nothing for {left}: the last run did not end cleanly, or the clock was stepped.", until)
+        return Refusal(
+            Reason.RECOVERING,
+            f"Starting nothing for {left}: the last run did not end cleanly, or the clock was stepped.",
+            until,
+        )
     return None
 
 
@@ -110,7 +118,9 @@ def clock_behind(case: Case) -> Refusal | None:
 def in_doubt(case: Case) -> Refusal | None:
     """While it is open whether an earlier effect happened, no other effect on that resource."""
     if case.facts.doubts:
-        return Refusal(Reason.TARGET_IN_DOUBT, f"An earlier attempt on this target is in doubt (episode {case.facts.doubts[0]}).")
+        return Refusal(
+            Reason.TARGET_IN_DOUBT, f"An earlier attempt on this target is in doubt (episode {case.facts.doubts[0]})."
+        )
     return None
 
 
@@ -126,7 +136,9 @@ def cooldown(case: Case) -> Refusal | None:
     last, wait = case.facts.last_effect_at, case.book.limits.cooldown
     if last is not None and case.now < last + wait:
         ago = human(max(0.0, case.now - last))
-        return Refusal(Reason.COOLDOWN, f"This target was acted on {ago} ago; the cooldown is {human(wait)}.", last + wait)
+        return Refusal(
+            Reason.COOLDOWN, f"This target was acted on {ago} ago; the cooldown is {human(wait)}.", last + wait
+        )
     return None
 
 
@@ -151,7 +163,9 @@ def storm(case: Case) -> Refusal | None:
     """Many faults at once have one cause, and it is not in any runbook."""
     count, limit = case.facts.open_firing, case.settings.guards.storm_episodes
     if count >= limit:
-        return Refusal(Reason.STORM, f"{count} episodes are open at once; {limit} are a storm, and a storm is for people.")
+        return Refusal(
+            Reason.STORM, f"{count} episodes are open at once; {limit} are a storm, and a storm is for people."
+        )
     return None
 
 

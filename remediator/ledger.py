@@ -237,7 +237,7 @@ def _closed(ledger: Ledger, event: Event) -> Ledger:
     return replace(ledger, closed=event.data["reason"])
 
 
-def _opened_again(ledger: Ledger, event: Event) -> Ledger:
+def _opened_again(_: Ledger, event: Event) -> Ledger:
     raise ValueError(f"episode {event.episode} seq {event.seq}: opened twice")
 
 

@@ -212,7 +212,9 @@ def _doubt(view: View, attempt: Attempt) -> Step:
     if attempt.settlement is None:
         return SettleDoubt(attempt)
     if view.ledger.handed_over != "in_doubt":
-        return HandOver("in_doubt", f"Whether {attempt.summary} took effect is not known: {attempt.detail}", "RemediationInDoubt")
+        return HandOver(
+            "in_doubt", f"Whether {attempt.summary} took effect is not known: {attempt.detail}", "RemediationInDoubt"
+        )
     return Wait(view.now + STANDING)
 
 
@@ -331,5 +333,3 @@ def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:
     latest = view.now + STANDING
     until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else view.now + RETRY
     return Refuse(refusal, rung.name, until)
-
-

@@ -188,7 +188,9 @@ def faults(error: ValidationError, where: str) -> list[Fault]:
     ]
 
 
-def load(folder: Path, actions: Mapping[str, type[BaseModel]], diagnoses: Collection[str], scrape_interval: float) -> tuple[Runbook, ...]:
+def load(
+    folder: Path, actions: Mapping[str, type[BaseModel]], diagnoses: Collection[str], scrape_interval: float
+) -> tuple[Runbook, ...]:
     """Read every `*.yml` of a folder: all of them, or ConfigError with every fault of all files."""
     files = sorted(folder.glob("*.yml"))
     problems: list[Fault] = []
@@ -207,7 +209,10 @@ def load(folder: Path, actions: Mapping[str, type[BaseModel]], diagnoses: Collec
 
 
 def _references(
-    books: Iterable[tuple[str, Runbook]], actions: Mapping[str, type[BaseModel]], diagnoses: Collection[str], scrape_interval: float
+    books: Iterable[tuple[str, Runbook]],
+    actions: Mapping[str, type[BaseModel]],
+    diagnoses: Collection[str],
+    scrape_interval: float,
 ) -> Iterable[Fault]:
     """What one file alone cannot show: unknown actions, overlap, a hold time under its floor."""
     names: dict[str, str] = {}
@@ -222,12 +227,18 @@ def _references(
             claimed[alertname] = file
         for index, rung in enumerate(book.ladder):
             if rung.action not in actions:
-                yield Fault(f"{file}: ladder.{index}.action", f"no action {rung.action!r}", f"one of {', '.join(sorted(actions))}")
+                yield Fault(
+                    f"{file}: ladder.{index}.action",
+                    f"no action {rung.action!r}",
+                    f"one of {', '.join(sorted(actions))}",
+                )
             else:
                 yield from _params(rung, actions[rung.action], f"{file}: ladder.{index}.params")
         for index, name in enumerate(book.diagnosis):
             if name not in diagnoses:
-                yield Fault(f"{file}: diagnosis.{index}", f"no diagnosis {name!r}", f"one of {', '.join(sorted(diagnoses))}")
+                yield Fault(
+                    f"{file}: diagnosis.{index}", f"no diagnosis {name!r}", f"one of {', '.join(sorted(diagnoses))}"
+                )
         floor = book.proof.floor(scrape_interval)
         if book.proof.hold < floor:
             yield Fault(

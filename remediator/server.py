@@ -33,6 +33,7 @@ from remediator.journal import Journal
 from remediator.ledger import Ledger
 from remediator.loop import Loop
 from remediator.metrics import Metrics
+from remediator.pages import Pages
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.runbooks import Runbook
@@ -116,9 +117,7 @@ def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metr
     return Loop(engine, Splitter(lambda: books, settings.environment, metrics, blind), blind=blind)
 
 
-async def _run(
-    loop: Loop, loaded: Loaded, metrics: Metrics, about: About, session: aiohttp.ClientSession
-) -> bool:
+async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, session: aiohttp.ClientSession) -> bool:
     """Serve HTTP and turn the loop until a signal. True when nothing was cut off and the journal is sound."""
     journal, settings = loop.engine.journal, loaded.settings
     running = asyncio.get_running_loop()
@@ -131,7 +130,7 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(batcher.run())
         standing = group.create_task(_standing(loop, metrics))
-        runner = await _listen(settings, [*intake.routes(), *api.routes()])
+        runner = await _listen(settings, [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()])
         try:
             clean = await loop.serve()
         finally:
@@ -179,4 +178,3 @@ async def _standing(loop: Loop, metrics: Metrics) -> None:
             log.error("the journal is broken; ending, so that a new start recovers", why=journal.broken)
             loop.stop.set()
         await loop.engine.clock.sleep(STANDING_EVERY)
-

@@ -137,6 +137,8 @@ class Settings(Strict):
     environment: str = Field(min_length=1)
     mode: Mode = "shadow"
     runbooks: Path = Path("/etc/prep/runbooks")
+    alert_pages: Path = Path("/etc/prep/alerts")
+    """Folder with a Markdown page per alert, served under /alerts/<name>: where `runbook_url` leads."""
     pause_file: Path = Path("/var/lib/prep-remediator/pause")
     listen: Listen = Listen()
     webhook: Webhook
@@ -167,7 +169,9 @@ def parse(text: str, where: str) -> Settings:
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
     if overlap := sorted(set(settings.services) & set(settings.never)):
-        raise ConfigError([Fault(f"{where}: services.{name}", "is on the never list", "remove it here") for name in overlap])
+        raise ConfigError(
+            [Fault(f"{where}: services.{name}", "is on the never list", "remove it here") for name in overlap]
+        )
     return settings
 
 

@@ -51,12 +51,18 @@ def judge(attempt: Attempt, proof: Proof, look: ProofLook) -> Judged:
         return Judged(None, since, f"Good for {human(look.at - since)} of {human(proof.hold)}.")
     if good is False and attempt.good_since is not None:
         after = human(look.at - attempt.good_since)
-        return Judged(Verdict.NOT_FIXED, None, f"Good for {after}, then bad again within the hold time: {describe(look)}.")
+        return Judged(
+            Verdict.NOT_FIXED, None, f"Good for {after}, then bad again within the hold time: {describe(look)}."
+        )
     if look.at < attempt.effect_at + proof.timeout:
         return Judged(None, None, f"Not proven yet: {describe(look)}.")
     waited = human(look.at - attempt.effect_at)
     if look.probe is Health.DOWN and attempt.probe is not Health.DOWN:
-        return Judged(Verdict.WORSE, None, f"The target was not down before and is down {waited} after the action: {describe(look)}.")
+        return Judged(
+            Verdict.WORSE,
+            None,
+            f"The target was not down before and is down {waited} after the action: {describe(look)}.",
+        )
     if good is False:
         return Judged(Verdict.NOT_FIXED, None, f"Still bad {waited} after the action: {describe(look)}.")
     return Judged(Verdict.UNKNOWN, None, f"No proof within {waited}: {describe(look)}.")

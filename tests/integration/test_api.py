@@ -63,20 +63,20 @@ async def ask(side: Side) -> AsyncIterator[Operator]:
 # -- who may ask --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED)
-async def test_nothing_is_told_without_an_operators_token(ask: Operator, method: str, path: str) -> None:
+async def test_nothing_is_told_without_an_operators_token(ask: Operator) -> None:
     """Neither without a token nor with the webhook's: it can deliver, it cannot operate."""
-    assert (await ask(method, path, Authorization=""))[0] == 401
-    assert (await ask(method, path, **BEARER))[0] == 401
+    for method, path in GUARDED:
+        assert (await ask(method, path, Authorization=""))[0] == 401, path
+        assert (await ask(method, path, **BEARER))[0] == 401, path
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED)
-async def test_without_tokens_in_the_settings_it_is_switched_off(tmp_path: Path, method: str, path: str) -> None:
-    """403 for everybody, and the way to switch it on; the webhook works all the same."""
+async def test_without_tokens_in_the_settings_it_is_switched_off(tmp_path: Path) -> None:
+    """403 for everybody, and the way to switch it on."""
     async with serve(tmp_path, api=False) as side, aiohttp.ClientSession() as client:
-        status, said = await Operator(side, client)(method, path)
-    assert (status, said["error"]["code"]) == (403, "api_disabled")
-    assert "api_token_files" in said["error"]["do"]
+        for method, path in GUARDED:
+            status, said = await Operator(side, client)(method, path)
+            assert (status, said["error"]["code"]) == (403, "api_disabled"), path
+            assert "api_token_files" in said["error"]["do"]
 
 
 # -- episodes -----------------------------------------------------------------------------------------------
@@ -121,30 +121,19 @@ async def test_an_episode_that_is_not_taken_up_yet_says_so(side: Side, ask: Oper
     assert rows[1]["why"] == "Waiting to be taken up."
 
 
-@pytest.mark.parametrize("id", ["0" * 32, "x", "%00", "a%2Fb", "a'--", "%F0%9F%92%A9", "x" * 300])
-async def test_an_unknown_episode_is_not_found(ask: Operator, id: str) -> None:
+async def test_an_unknown_episode_is_not_found(ask: Operator) -> None:
     """Whatever is asked for: 404 with the way to the right one, never 500."""
-    status, said = await ask("GET", f"/api/v1/episodes/{id}")
-    assert (status, said["error"]["code"]) == (404, "no_such_episode")
+    for asked in ("0" * 32, "x", "%00", "a%2Fb", "a'--", "%F0%9F%92%A9", "%FF", "x" * 300):
+        status, said = await ask("GET", f"/api/v1/episodes/{asked}")
+        assert (status, said["error"]["code"]) == (404, "no_such_episode"), asked
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "limit=0",
-        "limit=501",
-        "limit=-1",
-        "limit=x",
-        "limit=1e3",
-        "limit=",
-        "limit=9999999999999999999",
-        "open=yes",
-        "open=",
-    ],
-)
-async def test_a_query_that_makes_no_sense_is_refused(ask: Operator, query: str) -> None:
+async def test_a_query_that_makes_no_sense_is_refused(ask: Operator) -> None:
     """400 with what it may be."""
-    assert (await ask("GET", f"/api/v1/episodes?{query}"))[0] == 400
+    for limit in ("0", "501", "-1", "x", "1e3", "", "9" * 19, "%C2%B2"):
+        assert (await ask("GET", f"/api/v1/episodes?limit={limit}"))[0] == 400, limit
+    for word in ("yes", "", "2"):
+        assert (await ask("GET", f"/api/v1/episodes?open={word}"))[0] == 400, word
 
 
 # -- the journal --------------------------------------------------------------------------------------------
@@ -162,10 +151,10 @@ async def test_the_journal_is_followed_without_a_gap(side: Side, ask: Operator) 
     assert len(told) == 3
 
 
-@pytest.mark.parametrize("after", ["x", "nan", "inf", "-1", "1e5", "", "9" * 400])
-async def test_a_place_that_is_none_is_refused(ask: Operator, after: str) -> None:
+async def test_a_place_that_is_none_is_refused(ask: Operator) -> None:
     """The cursor is the one that was given out."""
-    assert (await ask("GET", f"/api/v1/journal?after={after}"))[0] == 400
+    for after in ("x", "nan", "inf", "-1", "1e5", "", "9" * 400, "%C2%B2"):
+        assert (await ask("GET", f"/api/v1/journal?after={after}"))[0] == 400, after
 
 
 # -- pauses -------------------------------------------------------------------------------------------------
@@ -205,33 +194,33 @@ async def test_a_mistyped_runbook_is_not_a_pause(side: Side, ask: Operator) -> N
     assert await side.journal.pauses() == []
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"who": "a"},
-        {"who": "", "reason": "b"},
-        {"who": " ", "reason": "b"},
-        {"who": "a", "reason": "b\x00"},
-        {"who": "a", "reason": "b\nc"},
-        {"who": "a", "reason": "x" * 501},
-        {"who": "a", "reason": "b", "scope": "everything"},
-        {"who": "a", "reason": "b", "scope": "resource:"},
-        {"who": "a", "reason": "b", "scope": "all\n"},
-        {"who": "a", "reason": "b", "for_seconds": 0},
-        {"who": "a", "reason": "b", "for_seconds": 1e12},
-        {"who": "a", "reason": "b", "for_seconds": "soon"},
-        {"who": "a", "reason": "b", "until": 5},
-        {"who": 1, "reason": "b"},
-        [],
-        None,
-        "x",
-    ],
+NO_PAUSES: tuple[Any, ...] = (
+    {},
+    {"who": "a"},
+    {"who": "", "reason": "b"},
+    {"who": " ", "reason": "b"},
+    {"who": "a", "reason": "b\x00"},
+    {"who": "a", "reason": "b\nc"},
+    {"who": "a", "reason": "x" * 501},
+    {"who": "a", "reason": "b", "scope": "everything"},
+    {"who": "a", "reason": "b", "scope": "resource:"},
+    {"who": "a", "reason": "b", "scope": "all\n"},
+    {"who": "a", "reason": "b", "for_seconds": 0},
+    {"who": "a", "reason": "b", "for_seconds": 1e12},
+    {"who": "a", "reason": "b", "for_seconds": "soon"},
+    {"who": "a", "reason": "b", "until": 5},
+    {"who": 1, "reason": "b"},
+    [],
+    None,
+    "x",
 )
-async def test_a_pause_that_makes_no_sense_is_refused_whole(side: Side, ask: Operator, body: Any) -> None:
+
+
+async def test_a_pause_that_makes_no_sense_is_refused_whole(side: Side, ask: Operator) -> None:
     """422 with every fault; nothing is written."""
-    status, said = await ask("POST", "/api/v1/pauses", body)
-    assert (status, said["error"]["code"]) == (422, "bad_body")
+    for body in NO_PAUSES:
+        status, said = await ask("POST", "/api/v1/pauses", body)
+        assert (status, said["error"]["code"]) == (422, "bad_body"), body
     assert await side.journal.pauses() == []
 
 
@@ -280,10 +269,11 @@ async def test_what_is_certain_is_not_settled(side: Side, ask: Operator) -> None
     assert (status, said["error"]["code"]) == (409, "not_in_doubt")
 
 
-@pytest.mark.parametrize("attempt", ["0" * 32, "x", "%00"])
-async def test_an_unknown_attempt_is_not_found(ask: Operator, attempt: str) -> None:
+async def test_an_unknown_attempt_is_not_found(ask: Operator) -> None:
+    """404, whatever stands for its id."""
     word = {"settlement": "done", "who": "ana", "reason": "x"}
-    assert (await ask("POST", f"/api/v1/doubts/{attempt}/settle", word))[0] == 404
+    for attempt in ("0" * 32, "x", "%00"):
+        assert (await ask("POST", f"/api/v1/doubts/{attempt}/settle", word))[0] == 404
 
 
 # -- health -------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ async def test_cancel_ends_the_reader_and_nothing_else(
     action = CancelQuery(config, CLOCK)
     began = time.monotonic()
     found = await preview(action)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.0  # some 250 ms on an idle machine
     assert [item["pid"] for item in found.items] == [reader.pid]
     assert found.resource == f"pg:{server.system_identifier}"
     assert found.refusals == ()

@@ -302,7 +302,9 @@ async def test_scrapers_at_once_cost_the_database_one_run(bench: Bench) -> None:
 
 def buffers(database: Database, floor: str) -> int:
     """Buffers that reading the new rows touches, by EXPLAIN, at the given floor."""
-    query = ROWS_QUERY.replace("$1", f"'{floor}'").replace("$2", "'{1,2,3,4,5,6,7,8,9,10,11,12}'").replace("$3", "20000")
+    query = (
+        ROWS_QUERY.replace("$1", f"'{floor}'").replace("$2", "'{1,2,3,4,5,6,7,8,9,10,11,12}'").replace("$3", "20000")
+    )
     plan = "\n".join(row[0] for row in database.sql(f"explain (analyze, buffers, timing off, costs off) {query}"))
     assert "Index Scan using compliance_checks_finished" in plan, plan
     hit = re.search(r"Buffers: shared (?:hit=(\d+))?(?: ?read=(\d+))?", plan)

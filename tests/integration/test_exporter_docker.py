@@ -23,7 +23,9 @@ CGROUPS = (Path("/sys/fs/cgroup"),)
 BURN = ("sh", "-c", "while :; do :; done")
 
 
-def parts(host: str, project: str, *services: str, roots: tuple[Path, ...] = CGROUPS) -> tuple[DockerCollector, ContainersCollector]:
+def parts(
+    host: str, project: str, *services: str, roots: tuple[Path, ...] = CGROUPS
+) -> tuple[DockerCollector, ContainersCollector]:
     """Both collectors, as the exporter joins them."""
     settings = DockerSettings.model_validate(
         {"base_url": host, "project": project, "expected_services": list(services), "timeout": "20s"}

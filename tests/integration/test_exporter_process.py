@@ -130,7 +130,9 @@ def test_every_collector_is_well_and_promtool_has_no_objection(exporter: Exporte
     names = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _ in found}
     assert names <= set(METRICS)
     text = exporter.get().text
-    done = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -242,14 +244,13 @@ def counted(exporter: Exporter) -> float | None:
 def test_sigterm_ends_it_at_once_also_with_postgres_frozen(exporter: Exporter) -> None:
     """SIGTERM is exit code 0 within seconds, whatever the backends do; nothing secret is in the log."""
     exporter.page()
-    with exporter.database.server.frozen():
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            scrape = pool.submit(exporter.get, "/metrics")
-            time.sleep(0.3)
-            began = time.monotonic()
-            assert exporter.service.terminate(10) == 0
-            assert time.monotonic() - began < 6
-            scrape.exception()
+    with exporter.database.server.frozen(), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        scrape = pool.submit(exporter.get, "/metrics")
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert exporter.service.terminate(10) == 0
+        assert time.monotonic() - began < 6
+        scrape.exception()
     assert ROLE_PASSWORD not in exporter.service.log_text()
     for line in exporter.service.log_text().splitlines():
         assert json.loads(line)["event"]
@@ -272,7 +273,11 @@ def test_faults_are_logged_once(exporter: Exporter) -> None:
 
 def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "exporter", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
 
@@ -283,7 +288,11 @@ def test_wrong_configuration_is_exit_code_2_with_every_mistake(tmp_path: Path) -
     for arguments in (["--config.check"], []):
         done = run_script(f"--config.file={path}", *arguments)
         assert done.returncode == 2
-        for place in ("exporter.yml:1: web.port", "exporter.yml:3: collectors.disk.paths", "exporter.yml:4: collectors.redis"):
+        for place in (
+            "exporter.yml:1: web.port",
+            "exporter.yml:3: collectors.disk.paths",
+            "exporter.yml:4: collectors.redis",
+        ):
             assert place in done.stderr
         assert "4 mistakes" in done.stderr
     assert run_script(f"--config.file={tmp_path / 'none.yml'}").returncode == 2

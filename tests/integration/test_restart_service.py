@@ -92,7 +92,7 @@ async def test_restart_is_done_once_and_seen_at_the_target(platform: Platform, a
     await asyncio.sleep(0.05)
     asked = time.monotonic()
     found = await preview(action)
-    assert time.monotonic() - asked < 0.3
+    assert time.monotonic() - asked < 1.0  # some 50 ms on an idle machine
     assert found.refusals == ()
     assert found.resource == f"docker:{platform.project}/{SERVICE}"
     assert found.items[0]["container"] == container.name

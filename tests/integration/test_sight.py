@@ -312,7 +312,7 @@ async def test_a_look_is_quick_and_complete(seen: Stack, sight: Sight, tmp_path:
     await sight.look(book(), book().ladder[0], Params(), LABELS | {"job": "prep-exporter"}, 5.0)
     began = time.monotonic()
     world = await sight.look(book(), book().ladder[0], Params(), LABELS | {"job": "prep-exporter"}, 5.0)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 1.0  # the limit of the issue; some 50 ms on an idle machine
     assert (world.looked_at, world.rule, world.causes, world.muted) == (5.0, Answer.YES, (), Answer.NO)
     assert (world.preview, world.preview_error, world.pause_file) == (PREVIEW, "", False)
     (tmp_path / "pause").touch()

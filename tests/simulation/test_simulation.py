@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from remediator.webhook import split
 from tests.simulation.world import (
     START,
     Crash,
+    Effect,
     MortalJournal,
     SimDiagnoses,
     SimPeople,
@@ -34,7 +36,8 @@ from tests.simulation.world import (
     SimWorld,
     record,
 )
-from tests.unit.cases import book, settings as sim_settings
+from tests.unit.cases import book
+from tests.unit.cases import settings as sim_settings
 
 FIRST = int(os.environ.get("SIM_FIRST", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("SIM_SEEDS", "4")))
@@ -143,12 +146,12 @@ def check_effects(world: SimWorld, episodes: dict[str, Ledger]) -> None:
         assert all(sum(a <= b < a + 3600 for b in at) <= BOOK.limits.per_hour for a in at), f"{name}: over its limit"
 
 
-def pairs(world: SimWorld) -> list[tuple[object, object]] | list:  # type: ignore[type-arg]
+def pairs(world: SimWorld) -> list[tuple[Effect, Effect]]:
     """Successive effects on one service."""
-    found = []
+    found: list[tuple[Effect, Effect]] = []
     for name in world.services:
         mine = [effect for effect in world.effects if effect.service == name]
-        found += list(zip(mine, mine[1:], strict=False))
+        found += list(pairwise(mine))
     return found
 
 
@@ -167,9 +170,9 @@ def check_nobody_forgotten(world: SimWorld, episodes: dict[str, Ledger]) -> None
             mine = [ledger for ledger in episodes.values() if ledger.target.get("service") == name]
             assert any(ledger.closed is None for ledger in mine), f"{name} is ill and nobody owns it"
     paged = {page.episode for page in world.pages}
-    for id, ledger in episodes.items():
+    for episode, ledger in episodes.items():
         if ledger.last is not None and ledger.last.in_doubt and world.clock.now() > ledger.last.at + 300:
-            assert id in paged, f"the doubt of {id} reached nobody"
+            assert episode in paged, f"the doubt of {episode} reached nobody"
 
 
 @pytest.mark.timeout(600)

@@ -85,9 +85,7 @@ def preview(**changes: Any) -> Preview:
 
 def world(**changes: Any) -> World:
     """Everything agrees that the target is sick and nothing forbids acting."""
-    sick = World(
-        NOW - 0.5, Answer.YES, "12.5", 0.1, (), Answer.NO, "", Health.SICK, "took 1 s", preview(), "", False
-    )
+    sick = World(NOW - 0.5, Answer.YES, "12.5", 0.1, (), Answer.NO, "", Health.SICK, "took 1 s", preview(), "", False)
     return replace(sick, **changes)
 
 
@@ -152,5 +150,3 @@ def view(history: History, now: float = NOW, **changes: Any) -> View:
     """What the planner sees: the history, a calm journal, no look yet."""
     base = View(now, history.ledger, book(), settings(), facts(now=now), {"restart_service": Risk.DISRUPTIVE})
     return replace(base, **changes)
-
-

@@ -50,5 +50,3 @@ def in_virtual_time(test: Callable[[], Awaitable[T]]) -> T:
 def now() -> float:
     """The running loop's time, seconds."""
     return asyncio.get_running_loop().time()
-
-

@@ -175,7 +175,9 @@ async def test_files_come_before_stats_and_what_neither_knows_is_told() -> None:
     files = {"1": Reading(1.0, 10), "4": Reading(2.0, 20)}
     collector = ContainersCollector(inventory, lambda one: files.get(one.id))
     collected = await collector.collect(loop.time() + 5)
-    cpu = {one.labels[0]: one.value for one in collected.samples if isinstance(one, Sample) and "cpu" in one.metric.name}
+    cpu = {
+        one.labels[0]: one.value for one in collected.samples if isinstance(one, Sample) and "cpu" in one.metric.name
+    }
     assert cpu == {"redis": 1.0, "payments": 4.0}
     assert collected.fault is not None
     assert "load, web" in collected.fault

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -242,6 +241,6 @@ def test_file_holds_no_more_than_it_must(tmp_path: Path) -> None:
     file.load()
     file.save(STATE)
     assert json.loads((tmp_path / "cursor.json").read_text())["version"] == 1
-    assert sorted(os.listdir(tmp_path)) == ["cursor.json", "cursor.json.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cursor.json", "cursor.json.lock"]
     assert decode(encode(STATE).decode()) == STATE
     file.close()

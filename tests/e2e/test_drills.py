@@ -1,0 +1,94 @@
+"""The whole compose stack: faults put in, the real chain followed, effects read at the target.
+
+Every test has a stack of its own: limits and cooldowns are durable, and one drill would be refused for the sake of
+the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from demo import drills, tour
+from demo.drills import Drill, Story
+from demo.stack import PROJECT, Stack, StackError, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@contextmanager
+def stack_in(mode: str) -> Iterator[Stack]:
+    """The demo's stack in a mode, taken down afterwards."""
+    stack = Stack()
+    if running := stack.docker.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"}):
+        pytest.fail(f"{len(running)} containers of a demo are there already; take it down first: make demo-down")
+    try:
+        tour.prepare(stack, mode)
+        stack.up()
+        yield stack
+    except StackError as error:
+        pytest.fail(str(error))
+    finally:
+        stack.down()
+
+
+def held(drill: Drill, stack: Stack) -> Story:
+    """Run a drill; everything that had to be so must be so."""
+    story = drills.run(drill, stack, lambda story: None)
+    assert not story.error, story.error
+    wrong = [f"{found.what}: {found.seen}" for found in story.findings if not found.holds]
+    assert not wrong, f"{wrong}\n{story.notes}"
+    return story
+
+
+def test_both_faults_heal() -> None:
+    """The tour: a runaway query is cancelled, a leaking engine restarted, each once, each proven, nobody else touched."""
+    with stack_in("auto") as stack:
+        for drill in drills.TOUR:
+            story = held(drill, stack)
+            waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.name)
+            assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
+
+
+def test_an_engine_that_dies_at_its_restart_goes_to_people() -> None:
+    """The service does not come back: unknown or worse, one restart, and a page."""
+    with stack_in("auto") as stack:
+        held(drills.DIES, stack)
+
+
+def test_a_fault_that_returns_within_the_hold_time_is_not_fixed() -> None:
+    """Good, then bad again: not_fixed, one restart, and a page."""
+    with stack_in("auto") as stack:
+        held(drills.RETURNS, stack)
+
+
+def test_shadow_changes_nothing() -> None:
+    """The same faults: the journal tells what would have been done, the target is as it was."""
+    with stack_in("shadow") as stack:
+        for drill in (drills.SHADOW_DATABASE, drills.SHADOW_COMPLIANCE):
+            story = held(drill, stack)
+            told = next(event for event in story.events if event["kind"] == "would_act")
+            assert told["data"]["items"], "it does not say on what"
+            assert not any(event["kind"] == "intent" for event in story.events)
+
+
+def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
+    """From where the remediator is: postgres through the gate is 403, and its container is as it was."""
+    with stack_in("shadow") as stack:
+        before = stack.inspect("postgres")["State"]["StartedAt"]
+        asked = (
+            "import http.client, time, uuid; c = http.client.HTTPConnection('docker-gate', 2375, timeout=5);"
+            "c.request('POST', '/v1.41/containers/prep-postgres-1/restart', headers={'X-Attempt-Id': uuid.uuid4().hex,"
+            " 'X-Start-By': str(int(time.time()) + 9)}); print(c.getresponse().status)"
+        )
+        said = stack.compose("exec", "-T", "remediator", "python3", "-c", asked).stdout.strip()
+        assert said == "403"
+        assert stack.inspect("postgres")["State"]["StartedAt"] == before
+        wait_for("prometheus to scrape all", lambda: _all_up(stack), 60)
+
+
+def _all_up(stack: Stack) -> bool:
+    targets = stack.get("prometheus", "/api/v1/targets?state=active")["data"]["activeTargets"]
+    return bool(targets) and all(target["health"] == "up" for target in targets)
