@@ -46,6 +46,7 @@ from demo.service import (
     Log,
     Pool,
     StartError,
+    beside,
     close_pool,
     faults_of,
     json_error,
@@ -308,9 +309,8 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
             rules = await load_rules(pool)
             checks = Checks(settings, pool, engine, RegulationCache(pool, redis, registry, settings.cache_ttl), rules)
             application[CHECKS] = checks
-            tidying = asyncio.create_task(checks.tidy())
-            yield
-            tidying.cancel()
+            async with beside(application, checks.tidy()):
+                yield
             await checks.settle()
         finally:
             await redis.aclose()

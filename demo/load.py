@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from demo.environment import Environment, number, text, whole
 from demo.orders import Orders
-from demo.service import Log, main
+from demo.service import Log, beside, main
 from exporter.catalog import DURATION_BUCKETS
 
 PORT = 8080
@@ -178,10 +178,8 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
     application = web.Application()
 
     async def running(_: web.Application) -> AsyncIterator[None]:
-        traffic = asyncio.create_task(customers.run())
-        yield
-        traffic.cancel()
-        await asyncio.wait([traffic], timeout=1.0)
+        async with beside(application, customers.run()):
+            yield
 
     application.cleanup_ctx.append(running)
     return application

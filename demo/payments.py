@@ -28,7 +28,18 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from demo.environment import Environment, Postgres, number, secret, text
-from demo.service import DATABASE_ERRORS, Log, Pool, close_pool, faults_of, json_error, json_object, main, open_pool
+from demo.service import (
+    DATABASE_ERRORS,
+    Log,
+    Pool,
+    beside,
+    close_pool,
+    faults_of,
+    json_error,
+    json_object,
+    main,
+    open_pool,
+)
 from demo.stripe_api import Declined, Intent, Rejected, StripeApi, Unknown, open_stripe
 
 PORT = 8080
@@ -246,10 +257,8 @@ async def build(environment: Environment, _: CollectorRegistry) -> web.Applicati
         try:
             async with open_stripe(base, api_key) as stripe:
                 application[PAYMENTS] = payments = Payments(pool, stripe)
-                settling = asyncio.create_task(payments.settle_forever(settle_every, settle_after))
-                yield
-                settling.cancel()
-                await asyncio.wait([settling], timeout=0.5)
+                async with beside(application, payments.settle_forever(settle_every, settle_after)):
+                    yield
         finally:
             await close_pool(pool)
 

@@ -1,7 +1,8 @@
 """What every service of the demo platform has: logs, /health, /metrics, a start that may fail clearly, a quick end.
 
 In: a function that builds an aiohttp application from the environment and a registry. Out: a process that serves it
-until SIGTERM or SIGINT, and its exit code: 0 after a signal, 1 when it could not start (one log line says why).
+until SIGTERM or SIGINT, and its exit code: 0 after a signal, 1 when it could not start (one log line says why) or when
+a part of it that should never end has failed.
 
 A stop takes at most about two seconds, also while the service is ill: the listening socket closes first, running
 requests get `SHUTDOWN_SECONDS`, then they are cancelled. `docker restart` therefore never needs its SIGKILL.
@@ -10,12 +11,13 @@ requests get `SHUTDOWN_SECONDS`, then they are cancelled. `docker restart` there
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, cast
 
 import asyncpg
@@ -27,8 +29,9 @@ from pydantic import ValidationError
 from demo.environment import Environment, Listen, Postgres, SettingsError
 from exporter.instrument import instrument
 
-SHUTDOWN_SECONDS = 1.0
-"""What running requests get to end by themselves."""
+SHUTDOWN_SECONDS = 0.6
+"""What running requests get to end by themselves: twice what an evaluation or a payment needs. aiohttp waits for it
+twice, once before it cancels and once after."""
 POSTGRES_WAIT_SECONDS = 30.0
 """How long a starting service waits for PostgreSQL: it may be starting too."""
 STATEMENT_SECONDS = 5.0
@@ -38,6 +41,10 @@ Log: TypeAlias = Any
 """structlog's bound logger, whose methods take any keyword."""
 Build: TypeAlias = Callable[[Environment, CollectorRegistry], Awaitable[web.Application]]
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+
+_STOPPED: web.AppKey[asyncio.Future[None]] = web.AppKey("stopped", asyncio.Future)
+"""Done when the service is to end: with an exception when a part of it has failed."""
 
 
 class StartError(Exception):
@@ -56,6 +63,9 @@ def main(name: str, port: int, build: Build, *, handler_cancellation: bool = Fal
         asyncio.run(_serve(name, port, build, handler_cancellation))
     except (StartError, SettingsError) as error:
         log.critical("cannot start", reason=str(error))
+        sys.exit(1)
+    except Exception:  # the shell of the process: whatever fails in it ends it, and is told
+        log.critical("failed", exc_info=True)
         sys.exit(1)
     sys.exit(0)
 
@@ -89,13 +99,15 @@ def configure_logs(name: str) -> None:
 
 async def _serve(name: str, port: int, build: Build, handler_cancellation: bool) -> None:
     log: Log = structlog.get_logger("demo")
-    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, lambda: None if stopped.done() else stopped.set_result(None))
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     listen = Listen.read(os.environ, port)
     application = await build(os.environ, registry)
+    application[_STOPPED] = stopped
     add_health(application, name)
     instrument(application, registry)
     runner = web.AppRunner(
@@ -105,12 +117,34 @@ async def _serve(name: str, port: int, build: Build, handler_cancellation: bool)
         await runner.setup()
         await web.TCPSite(runner, listen.host, listen.port).start()
         log.info("listening", address=listen.host, port=runner.addresses[0][1])
-        await stopped.wait()
+        await stopped
         log.info("stopping")
     except OSError as error:
         raise StartError(f"cannot listen on {listen.host}:{listen.port}: {error.strerror}") from error
     finally:
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def beside(application: web.Application, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `work`, which never ends by itself, for as long as the block is open.
+
+    When it fails all the same, the service ends with code 1 and says why: half a service that looks healthy is worse
+    than none.
+    """
+    task = asyncio.create_task(work)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        stopped = application[_STOPPED]
+        if not task.cancelled() and (error := task.exception()) is not None and not stopped.done():
+            stopped.set_exception(error)
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=SHUTDOWN_SECONDS)
 
 
 def add_health(application: web.Application, name: str) -> None:

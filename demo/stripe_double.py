@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from localstripe import resources, server  # type: ignore[import-not-found, unused-ignore]
 
-KEYS_KEPT = 20_000
+KEYS_KEPT = 10_000
 """Idempotency keys remembered; Stripe forgets them after 24 hours."""
 INTENTS_KEPT = 100_000
 """PaymentIntents whose charges are told apart."""

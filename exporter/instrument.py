@@ -145,10 +145,13 @@ def code_class(status: int) -> str:
 
 
 def _routes(application: web.Application) -> list[tuple[str, str]]:
+    # aiohttp adds HEAD to every GET; its series begin when somebody asks.
     return sorted(
         {
             (route.resource.canonical, route.method)
             for route in application.router.routes()
-            if route.resource is not None and route.method in _METHODS and route.resource.canonical != METRICS_PATH
+            if route.resource is not None
+            and route.method in _METHODS - {hdrs.METH_HEAD}
+            and route.resource.canonical != METRICS_PATH
         }
     )

@@ -131,7 +131,7 @@ class ComplianceCollector(Strict):
     """How far back it looks always, for clocks that differ."""
     batch_rows: int = Field(default=20_000, ge=1, le=1_000_000)
     """New rows counted in one scrape at most; the rest follows in the next ones."""
-    remembered_rows: int = Field(default=200_000, ge=1)
+    remembered_rows: int = Field(default=100_000, ge=1)
     """Ids remembered at most; some 100 bytes of memory each."""
     catching_up_after: Duration = 120.0
     """After this long without counting, what is then counted is flagged as catching up."""

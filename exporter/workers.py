@@ -37,11 +37,11 @@ class Worker:
             raise Transient(f"{self._name}: an earlier call has not come back")
         loop = asyncio.get_running_loop()
         self._busy = future = loop.create_future()
+        future.add_done_callback(_forget)
         self._start()
         self._jobs.put((call, future, loop))
         done, _ = await asyncio.wait({future}, timeout=max(0.0, deadline - loop.time()))
         if not done:
-            future.add_done_callback(_forget)
             raise Transient(f"{self._name}: no answer in time")
         result: T = future.result()
         return result
@@ -80,6 +80,6 @@ def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Mark the exception of a call that nobody waits for as seen."""
+    """Mark an exception as seen: the one who waited may have gone, and asyncio would complain to the log."""
     if not future.cancelled():
         future.exception()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prepctl.errors import Exit, Failure
+from prepctl.show import many
 from remediator.actions.registry import PARAMS as ACTIONS
 from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.durations import human
@@ -23,8 +24,7 @@ def check(folder: Path, scrape_interval: float) -> Iterator[str]:
     try:
         books = load(folder, ACTIONS, DIAGNOSES, scrape_interval)
     except ConfigError as error:
-        count = len(error.faults)
-        said = "1 fault" if count == 1 else f"{count} faults"
+        said = many(len(error.faults), "fault")
         raise Failure(
             Exit.USAGE,
             f"{said} in {folder}; the remediator would not start with these runbooks:\n"
@@ -34,4 +34,4 @@ def check(folder: Path, scrape_interval: float) -> Iterator[str]:
         ladder = " -> ".join(rung.name for rung in book.ladder)
         alerts = ", ".join(book.match.alertnames)
         yield f"{book.name}: {alerts}; {ladder}; proof holds {human(book.proof.hold)}; at most {book.mode}"
-    yield f"{len(books)} runbooks are well formed."
+    yield f"Well formed: {many(len(books), 'runbook')}."

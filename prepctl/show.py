@@ -164,12 +164,14 @@ def readiness(checks: Sequence[Mapping[str, Json]]) -> Table:
 def status(found: Mapping[str, Json]) -> Iterable[Text]:
     """Mode, and what needs a person."""
     yield Text()
-    yield text(
-        f"mode {found['mode']}, version {found['version']}, configuration {str(found['config_digest'])[:12]}",
-        "bold",
-    )
-    yield text(f"{found['episodes_open']} open episodes, {len(found['pauses'])} pauses in force")
+    yield text(f"mode {found['mode']}, version {found['version']}, configuration {found['config_digest']}", "bold")
+    yield text(f"{many(found['episodes_open'], 'open episode')}, {many(len(found['pauses']), 'pause')} in force")
     if found["doubts"]:
-        yield text(f"{len(found['doubts'])} attempts are in doubt: prepctl doubts:list", "bold red")
+        yield text(f"{many(len(found['doubts']), 'attempt')} in doubt: prepctl doubts:list", "bold red")
     for cause, count in sorted(found["dead_letters"].items()):
-        yield text(f"{count} deliveries could never be read ({cause})", "yellow")
+        yield text(f"{many(count, 'delivery', 'deliveries')} could never be read ({cause})", "yellow")
+
+
+def many(count: int, one: str, several: str = "") -> str:
+    """`1 pause`, `2 pauses`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"

@@ -88,9 +88,15 @@ class Loop:
             self._due = due if self._due is None else min(self._due, due)
         except JournalError as error:
             log.error("journal failed under an episode", episode=claim.episode, why=str(error))
+            # not renewed any more: should this fail as well, the lease runs out and it is claimed anew
+            await self._try(functools.partial(self._give_back, claim.episode))
         finally:
             del self._running[claim.episode]
             self.engine.journal.wake.set()
+
+    async def _give_back(self, episode: str) -> None:
+        journal = self.engine.journal
+        await journal.release(episode, self.engine.clock.now(), failed=True)
 
     async def _finish(self) -> bool:
         """Let running steps end; cancel what does not, which writes its doubt."""

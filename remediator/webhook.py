@@ -341,6 +341,7 @@ def split(row: InboxRow, books: Sequence[Runbook], environment: str) -> list[Rou
             fingerprint=alert.fingerprint,
             body=json.dumps(alert.as_json()).encode(),
             label=alert.name,
+            opens=alert.status == "firing",
         )
         for alert in parse(row.body).alerts
     ]

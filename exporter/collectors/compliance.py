@@ -32,8 +32,9 @@ create index concurrently if not exists compliance_checks_pending
 """What keeps the cost independent of the table's size; told in docs/metrics.md."""
 
 # Read *before* the rows, as a statement of its own: a transaction that ends between the two has its rows seen, one
-# that is still open (or begins later) stamps its rows no earlier than `oldest`. Autovacuum, walsenders and other
-# databases cannot write the table. A prepared transaction shows no start, so it counts from its preparation.
+# that is still open (or begins later) stamps its rows no earlier than `oldest`. Autovacuum (hours against wraparound),
+# walsenders and sessions of other databases do not write the table; background workers of extensions may. A prepared
+# transaction shows when it was prepared, not when it began, so it is taken to have begun the overlap ($1) before.
 BOUNDS_QUERY = """
 select
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all,
@@ -43,8 +44,8 @@ select
     (extract(epoch from least(
         (select min(xact_start) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid()
-           and backend_type in ('client backend', 'background worker', 'parallel worker')),
-        (select min(prepared) from pg_prepared_xacts where database = current_database())
+           and backend_type not in ('autovacuum worker', 'walsender')),
+        (select min(prepared) - $1::interval from pg_prepared_xacts where database = current_database())
     )) * 1000000)::bigint as oldest
 """
 
@@ -137,7 +138,7 @@ class ComplianceCollector:
 
     async def _look(self, connection: asyncpg.Connection) -> tuple[State, View[Check]]:
         """The state to go on from, and what is new in the table since."""
-        bounds = await connection.fetchrow(BOUNDS_QUERY)
+        bounds = await connection.fetchrow(BOUNDS_QUERY, timedelta(microseconds=self._bounds.overlap))
         _refuse_blind(bounds)
         state = self._place(bounds)
         found = await connection.fetch(ROWS_QUERY, _time(state.floor), list(state.seen), self._bounds.batch)

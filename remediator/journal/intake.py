@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from remediator.errors import Conflict
 from remediator.journal.tables import dead_letter_counts, dead_letters, episodes, fingerprints, inbox, work
@@ -63,6 +63,7 @@ _SOONER = (
     .where(work.c.episode.in_(bindparam("wanted", expanding=True)), work.c.due_at > bindparam("now"))
     .values(due_at=bindparam("now"))
 )
+_PRUNE = delete(inbox).where(inbox.c.processed_at < bindparam("before"))
 _KEPT = select(func.count()).select_from(dead_letters)
 _COUNT_UP = (
     update(dead_letter_counts)
@@ -127,6 +128,11 @@ def buried(tx: Tx) -> dict[str, int]:
     return {row.cause: row.count_ for row in tx.rows(_COUNTS)}
 
 
+def prune(tx: Tx, keep: float) -> None:
+    """Forget bodies that were taken more than `keep` seconds ago; what became of them is in the events."""
+    tx.run(_PRUNE, {"before": tx.now() - keep})
+
+
 def route(tx: Tx, splits: Sequence[Split], quota: int) -> int:
     """Give every alert of these deliveries to its episode; returns how many deliveries were routed here.
 
@@ -145,20 +151,20 @@ def route(tx: Tx, splits: Sequence[Split], quota: int) -> int:
     alerts = [(split.row.received_at, routed) for split in mine for routed in split.routed]
     if alerts:
         homes = _homes(tx, [routed for _, routed in alerts], now)
-        tx.run(
-            _INSERT,
-            [
-                {"kind": "alert", "episode": homes[routed], "received_at": received_at, "body": routed.body}
-                for received_at, routed in alerts
-            ],
-        )
-        _wake(tx, set(homes.values()), now)
+        rows = [
+            {"kind": "alert", "episode": homes[routed], "received_at": received_at, "body": routed.body}
+            for received_at, routed in alerts
+            if routed in homes
+        ]
+        if rows:
+            tx.run(_INSERT, rows)
+            _wake(tx, set(homes.values()), now)
     tx.run(_PROCESSED, {"ids": filled([split.row.id for split in mine]), "now": now})
     return len(mine)
 
 
 def _homes(tx: Tx, wanted: Sequence[Routed], now: float) -> dict[Routed, str]:
-    """The open episode of each alert, its row locked; opened where there is none."""
+    """The open episode of each alert, its row locked; opened where there is none, unless the alert opens nothing."""
     prints = filled([*dict.fromkeys(routed.fingerprint for routed in wanted)])
     keys = [*dict.fromkeys(routed.key for routed in wanted)]
     by_print = {row.fingerprint: row.episode for row in tx.rows(_BY_FINGERPRINT, {"wanted": prints})}
@@ -170,11 +176,12 @@ def _homes(tx: Tx, wanted: Sequence[Routed], now: float) -> dict[Routed, str]:
     missing = {
         routed.key: routed
         for routed in reversed(wanted)
-        if routed.fingerprint not in by_print and routed.key not in by_key
+        if routed.opens and routed.fingerprint not in by_print and routed.key not in by_key
     }
     if missing:
         by_key |= _opened(tx, missing.values(), now)
-    homes = {routed: by_print.get(routed.fingerprint) or by_key[routed.key] for routed in wanted}
+    found_for = {routed: by_print.get(routed.fingerprint) or by_key.get(routed.key) for routed in wanted}
+    homes = {routed: home for routed, home in found_for.items() if home is not None}
     new = sorted({(routed.fingerprint, home) for routed, home in homes.items() if routed.fingerprint not in by_print})
     if new:
         tx.run(tx.insert.ignore(fingerprints), [{"fingerprint": mark, "episode": home} for mark, home in new])

@@ -31,6 +31,7 @@ from remediator.journal.values import (
 from remediator.reasons import Refusal
 
 OUTCOME_TRIES = 20
+BODIES_KEPT = 7 * 86400.0  # seconds; long enough to look at a delivery that was read wrongly
 
 
 class _Refused(Exception):
@@ -147,8 +148,13 @@ class Journal(Replica):
         self._held.pop(episode, None)
 
     async def sweep(self) -> int:
-        """Make due what nobody would wake: open episodes without work, times out of reach."""
-        found = await self._store.write(work.sweep)
+        """Make due what nobody would wake: open episodes without work, times out of reach. Forget old bodies."""
+
+        def body(tx: Tx) -> int:
+            intake.prune(tx, BODIES_KEPT)
+            return work.sweep(tx)
+
+        found = await self._store.write(body)
         if found:
             self.wake.set()
         return found

@@ -22,9 +22,7 @@ from remediator.journal.values import EpisodeIndex
 
 LATE = 10.0  # seconds; an event is written at most this long after its time: lock waits and tries included
 
-_ANY = select(
-    events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data
-)
+_ANY = select(events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data)
 _NEWEST = _ANY.order_by(events.c.at.desc(), events.c.episode.desc(), events.c.seq.desc()).limit(bindparam("most"))
 _SINCE = (
     _ANY.where(events.c.at > bindparam("since"))

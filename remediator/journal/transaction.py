@@ -107,5 +107,3 @@ def filled(values: Sequence[T]) -> list[T]:
     """
     size = 1 << (len(values) - 1).bit_length()
     return [*values, *[values[-1]] * (size - len(values))]
-
-

@@ -50,12 +50,14 @@ class Routed:
     fingerprint  of this alert; an open episode that knows it gets the alert whatever the key says
     body         what the episode's inbox row will carry
     label        for people: what the episode is called until it has events
+    opens        False for a resolved alert: it tells an open episode something and opens none
     """
 
     key: str
     fingerprint: str
     body: bytes
     label: str
+    opens: bool = True
 
 
 @dataclass(frozen=True, slots=True)

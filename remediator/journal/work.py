@@ -52,9 +52,7 @@ _RENEW = (
     .values(lease_until=bindparam("until"))
 )
 _HELD = select(work.c.owner, work.c.nudged, work.c.claims).where(work.c.episode == bindparam("of")).with_for_update()
-_PENDING = select(
-    exists().where(inbox.c.episode == bindparam("of"), inbox.c.processed_at.is_(None))
-)
+_PENDING = select(exists().where(inbox.c.episode == bindparam("of"), inbox.c.processed_at.is_(None)))
 _RELEASE = (
     update(work)
     .where(work.c.episode == bindparam("of"))
@@ -80,9 +78,7 @@ _NUDGE = (
     .values(due_at=bindparam("now"), nudged=True)
 )
 _OWNED = select(work.c.episode).where(work.c.owner == bindparam("me")).order_by(work.c.episode).with_for_update()
-_FREE = (
-    update(work).where(work.c.episode.in_(bindparam("wanted", expanding=True))).values(owner=None, lease_until=0.0)
-)
+_FREE = update(work).where(work.c.episode.in_(bindparam("wanted", expanding=True))).values(owner=None, lease_until=0.0)
 _LAPSE = update(work).where(work.c.owner.is_not(None)).values(lease_until=0.0)
 
 

@@ -120,9 +120,7 @@ def test_stalled_checks_mute_the_slow_ones(stack: Stack) -> None:
     symptom = {"severity": "P2", "symptom": "compliance-slow", "environment": "demo"}
     here, elsewhere = {**symptom, "service": "python-compliance"}, {**symptom, "service": "other"}
     own = {**here, "alertname": "RemediationFailed", "episode": "0123"}
-    stack.alertmanager.post(
-        {**here, "alertname": "Here"}, {**elsewhere, "alertname": "Elsewhere"}, own, endsAt=ends
-    )
+    stack.alertmanager.post({**here, "alertname": "Here"}, {**elsewhere, "alertname": "Elsewhere"}, own, endsAt=ends)
     stack.told.wait("/people-p2", "Elsewhere", began, 50.0)
     stack.told.wait("/people-p2", "RemediationFailed", began, 10.0)
     assert stack.alertmanager.wait_alert(alertname="Here")["status"]["inhibitedBy"]

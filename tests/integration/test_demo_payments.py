@@ -166,6 +166,24 @@ def _intent(platform: Platform, card: str) -> str:
     return str(post_json(f"{api}/v1/payment_intents", body, key).json()["id"])
 
 
+def test_the_double_knows_idempotency_keys(platform: Platform, stripe: Service) -> None:
+    """One key, one effect, the first answer again, also for a decline; other parameters under it are refused."""
+    before = charges(platform)
+    api, intent = platform.url("stripe"), _intent(platform, "pm_card_visa")
+    key = {"Authorization": "Bearer sk_test_demo", "Idempotency-Key": f"key-of-{intent}"}
+    confirm = f"{api}/v1/payment_intents/{intent}/confirm"
+    first, again = post_json(confirm, {}, key), post_json(confirm, {}, key)
+    assert (first.status, again.status) == (200, 200)
+    assert again.body == first.body
+    assert again.headers["idempotent-replayed"] == "true"
+    assert charges(platform) == before + 1
+    other = post_json(f"{api}/v1/payment_intents", {"amount": 1, "currency": "usd"}, key)
+    assert (other.status, other.json()["error"]["type"]) == (400, "idempotency_error")
+    declined = f"{api}/v1/payment_intents/{_intent(platform, DECLINED)}/confirm"
+    key["Idempotency-Key"] = f"declined-{intent}"
+    assert [post_json(declined, {}, key).status for _ in range(2)] == [402, 402]
+
+
 def test_killed_again_and_again_it_takes_the_money_once(platform: Platform, service: Service) -> None:
     """Five kills -9 under traffic: afterwards every row has ended, and as many succeeded as there were charges."""
     before = charges(platform)

@@ -17,6 +17,7 @@ from exporter.collectors.inventory import Inventory
 from exporter.errors import Transient, Unreachable
 from exporter.settings import DockerCollector as DockerSettings
 from tests.integration.exporter_parts import in_seconds, shown, values
+from tests.support.docker_engine import ServiceContainer
 from tests.support.servers import DockerEngine, wait_until
 
 CGROUPS = (Path("/sys/fs/cgroup"),)
@@ -69,6 +70,11 @@ async def test_every_state_of_expected_services(docker_engine: DockerEngine, pro
     await close(docker, containers)
 
 
+def restart_count(container: ServiceContainer) -> int:
+    container.container.reload()
+    return int(container.container.attrs["RestartCount"])
+
+
 async def test_restart_is_a_new_start_and_a_kept_container(docker_engine: DockerEngine, project: str) -> None:
     """After a restart the start is later; the restart policy's restarts are counted, a person's are not."""
     docker, containers = parts(docker_engine.host, project, "redis", "crash")
@@ -78,7 +84,7 @@ async def test_restart_is_a_new_start_and_a_kept_container(docker_engine: Docker
     )
     before = shown(await docker.collect(in_seconds(20)))
     container.container.restart(timeout=5)
-    wait_until(lambda: crashing.container.reload() or crashing.container.attrs["RestartCount"] >= 2, "crashes", 20)
+    wait_until(lambda: restart_count(crashing) >= 2, "crashes", 20)
     after = shown(await docker.collect(in_seconds(20)))
     start = "container_start_timestamp_seconds", "redis"
     assert after[start] > before[start]

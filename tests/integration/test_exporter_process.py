@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,11 @@ class Exporter:
     config: Path
     database: Database
 
-    def get(self, path: str = "/metrics", timeout: float = 15.0, **headers: str) -> Reply:
-        return fetch(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=timeout)
+    def get(self, path: str = "/metrics", headers: Mapping[str, str] | None = None) -> Reply:
+        return fetch(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=15.0)
 
     def page(self, budget: float = 10.0) -> Found:
-        reply = self.get(**{TIMEOUT_HEADER: str(budget)})
+        reply = self.get(headers={TIMEOUT_HEADER: str(budget)})
         assert reply.status == 200
         return read(reply.text)
 
@@ -140,13 +140,14 @@ def test_page_comes_as_the_scraper_likes_it(exporter: Exporter) -> None:
     """OpenMetrics and gzip when asked for, text otherwise, always with a content type that Prometheus 3 takes."""
     plain = exporter.get()
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    zipped = exporter.get(**{"Accept-Encoding": "gzip"})
+    zipped = exporter.get(headers={"Accept-Encoding": "gzip"})
     assert zipped.headers["content-encoding"] == "gzip"
     assert set(read(gzip.decompress(zipped.body).decode())) == set(read(plain.text))
     accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
-    open_metrics = exporter.get(Accept=accept)
+    open_metrics = exporter.get(headers={"Accept": accept})
     assert open_metrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert len(list(parse_openmetrics(open_metrics.text))) > 20
+    families = list(parse_openmetrics(open_metrics.text))  # type: ignore[no-untyped-call]
+    assert len(families) > 20
 
 
 def test_other_pages(exporter: Exporter) -> None:
@@ -209,7 +210,7 @@ def test_killed_at_any_moment_it_counts_every_check_once(exporter: Exporter) -> 
     dice = random.Random(20)
     exporter.page()
     shown, written = 0.0, 0
-    for _ in range(8):
+    for _ in range(5):
         for _ in range(dice.randint(1, 4)):
             number = dice.randint(1, 30)
             exporter.database.sql(

@@ -362,9 +362,7 @@ class TestWakeUps:
             episode = await opened(a, f"k{turn}")
             await b.store([("delivery", delivery(f"k{turn}"))])
             closing = a.append([event(episode, 2, Kind.CLOSED)], close=True)
-            answers = await asyncio.gather(
-                b.route(split), self.later(closing, turn), return_exceptions=True
-            )
+            answers = await asyncio.gather(b.route(split), self.later(closing, turn), return_exceptions=True)
             outcomes.add(type(answers[1]))
             [now_open] = [row for row in await a.open_episodes() if row.key == f"k{turn}"]
             assert len(await a.inbox(now_open.episode)) == 1

@@ -241,6 +241,7 @@ async def test_health_is_an_exit_code(side: Side, prepctl: Prepctl) -> None:
     well = await prepctl("health:check")
     assert (well.code, well.err) == (0, "")
     assert "mode shadow, version test" in well.out
+    assert "0 open episodes, 0 pauses in force" in well.out
     side.footings.append(Footing("prometheus", False, "no answer within 3s"))
     ill = await prepctl("health:check")
     assert ill.code == Exit.NO

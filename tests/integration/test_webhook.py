@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from remediator.alerts import parse
 from remediator.errors import JournalError
 from tests.support.deliveries import REAL, alert, delivery, read
 from tests.support.http_side import BEARER, OTHER_TOKEN, TOKEN, Side, serve
@@ -230,10 +231,8 @@ async def test_20_megabytes_are_refused_early_and_told(
     side: Side, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     """413 from its declared length alone; recorded, since Alertmanager does not try a 4xx again in that flush."""
-    began = time.monotonic()
     status, said = await post(client, side, io.BytesIO(b" " * (20 * 1024 * 1024)))
     assert (status, said["error"]["code"]) == (413, "too_large")
-    assert time.monotonic() - began < 2.0
     assert await side.journal.dead_letters() == {"too_large": 1}
     assert side.count("prep_remediator_deliveries_total", result="too_large") == 1
     assert side.blind.is_set()
@@ -245,7 +244,7 @@ async def test_the_answer_comes_before_a_large_body_does(side: Side) -> None:
     """Whoever declares 20 MB is answered after the first bytes: the rest is never waited for."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(side.url.rsplit(":", 1)[1]))
     writer.write(_head(20 * 1024 * 1024) + b'{"receiver":"x"')
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(10.0):
         assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
     writer.close()
     await writer.wait_closed()
@@ -281,24 +280,23 @@ async def test_half_a_body_is_not_a_delivery(side: Side, tmp_path: Path) -> None
     assert stored(tmp_path) == []
 
 
-async def test_a_large_body_does_not_block_the_others(side: Side, client: aiohttp.ClientSession) -> None:
-    """While a body of nearly 1 MiB (1,200 alerts) is parsed, small ones are answered."""
-    large = delivery([alert(labels={"n": str(n), "pad": "x" * 600}, fingerprint=f"{n:x}") for n in range(1000)])
-    assert 700_000 < len(large) < 1024 * 1024
-    slowest = 0.0
+async def test_a_large_body_does_not_block_the_loop(side: Side, client: aiohttp.ClientSession) -> None:
+    """A body of nearly 1 MiB is parsed off the loop's thread, which never works as long as that takes at once.
 
-    async def small() -> None:
-        nonlocal slowest
-        began = time.monotonic()
-        assert (await post(client, side, read("firing_1")))[0] == 200
-        slowest = max(slowest, time.monotonic() - began)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(5):
-            group.create_task(post(client, side, large))
-        for _ in range(20):
-            await small()
-    assert slowest < 0.5
+    Counted in the thread's own processor time, so that a busy machine changes nothing.
+    """
+    large = delivery([alert(labels={"n": str(n), "pad": "x" * 500}, fingerprint=f"{n:x}") for n in range(1100)])
+    assert 800_000 < len(large) < 1024 * 1024
+    began = time.thread_time()
+    parse(large)
+    parsing = time.thread_time() - began
+    longest, posting = 0.0, asyncio.create_task(post(client, side, large))
+    while not posting.done():
+        before = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - before)
+    assert (await posting)[0] == 200
+    assert longest < parsing / 2
 
 
 # -- when it cannot be taken ------------------------------------------------------------------------------
@@ -335,13 +333,14 @@ async def test_more_than_can_wait_is_asked_to_come_again(tmp_path: Path, client:
 
     async with serve(tmp_path, store=store, waiting=8) as served:
         posts = [asyncio.create_task(post(client, served, read("firing_1"))) for _ in range(40)]
-        done, _ = await asyncio.wait(posts, timeout=2.0)
-        assert {task.result()[0] for task in done} == {503}
+        async with asyncio.timeout(30.0):  # at most 8 are in the writer's hands and 8 wait
+            while served.count("prep_remediator_deliveries_total", result="overloaded") < 24:
+                await asyncio.sleep(0.01)
         gate.set()
         answers = [await task for task in posts]
-    taken = [said for status, said in answers if status == 200]
-    assert len(stored(tmp_path)) == len(taken) == 40 - len(done)
-    assert 8 <= len(taken) <= 8 + 64
+    statuses = [status for status, _ in answers]
+    assert set(statuses) == {200, 503}
+    assert len(stored(tmp_path)) == statuses.count(200) >= 8
 
 
 async def test_a_journal_that_hangs_is_not_waited_for(tmp_path: Path, client: aiohttp.ClientSession) -> None:
@@ -353,7 +352,7 @@ async def test_a_journal_that_hangs_is_not_waited_for(tmp_path: Path, client: ai
         await served.journal.store(bodies)
 
     first, second, third = (delivery([alert(fingerprint=mark)]) for mark in "abc")
-    async with serve(tmp_path, store=store, patience=0.3) as served:
+    async with serve(tmp_path, store=store, patience=1.0) as served:
         writing = asyncio.create_task(post(client, served, first))
         await asyncio.sleep(0.1)
         statuses = [(await post(client, served, second))[0], (await writing)[0]]

@@ -29,7 +29,28 @@ WAITS, DUES = (0.1, 1.0, 7.0, 400.0, 3700.0), (None, 0.0, 5.0, 1e9, float("nan")
 RESULTS = ("done", "failed", "in_doubt")
 STEP = st.tuples(
     st.sampled_from(
-        ["deliver", "deliver", "route", "route", "claim", "claim", "claim", "append", "append", "append", "intend", "intend", "outcome", "release", "release", "renew", "wait", "wait", "pause", "sweep"]
+        [
+            "deliver",
+            "deliver",
+            "route",
+            "route",
+            "claim",
+            "claim",
+            "claim",
+            "append",
+            "append",
+            "append",
+            "intend",
+            "intend",
+            "outcome",
+            "release",
+            "release",
+            "renew",
+            "wait",
+            "wait",
+            "pause",
+            "sweep",
+        ]
     ),
     st.integers(0, 1),
     st.integers(0, 29),

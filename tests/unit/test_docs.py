@@ -23,9 +23,7 @@ def test_every_reason_has_its_line(reason: Reason) -> None:
 def test_no_line_is_about_a_reason_that_does_not_exist() -> None:
     """The table of reasons is the enum, no more."""
     table = FORMAT.split("## Why it did not act")[1]
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == {
-        reason.value for reason in Reason
-    }
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == {reason.value for reason in Reason}
 
 
 @pytest.mark.parametrize("field", sorted(Runbook.model_fields))

@@ -241,6 +241,17 @@ async def test_end_leaves_no_task_and_closes_all() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@virtual
+async def test_ended_engine_shows_nothing_old() -> None:
+    """A scrape that comes while the process stops gets success 0, and begins nothing."""
+    collector = Fake("postgres", gives=Collected((UP,)))
+    engine = ScrapeEngine([collector])
+    async with engine:
+        assert by_name(await engine.scrape(1.0))["postgres"].success
+    result = by_name(await engine.scrape(1.0))["postgres"]
+    assert (result.success, result.samples, collector.starts) == (False, (), 1)
+
+
 def test_every_collector_has_its_self_samples() -> None:
     """Success and duration are there for all, the time of the last success for those that have one."""
     found = self_samples([Result("disk", False, 0.5), Result("docker", True, 0.1, (), 1234.5)])

@@ -214,9 +214,7 @@ def test_a_row_without_effect_is_an_error(source: Path, tmp_path: Path, table: T
         ),
     ],
 )
-def test_what_is_no_duration_is_refused_in_the_table(
-    tmp_path: Path, row: dict[str, Any], message: str
-) -> None:
+def test_what_is_no_duration_is_refused_in_the_table(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     """A threshold or a level in the table is refused when it is read."""
     path = tmp_path / "profile.yml"
     path.write_text(yaml.safe_dump({"durations": [row]}), encoding="utf-8")

@@ -32,9 +32,7 @@ def cases(alert: str, kind: str) -> list[dict[str, Any]]:
 
 def steps(text: str) -> int:
     """A promtool time such as `2m30s` in seconds."""
-    return sum(
-        int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([hms])", text)
-    )
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def test_rules_are_valid_and_without_lint() -> None:
@@ -70,9 +68,7 @@ def test_fires_at_the_right_minute_with_everything(alert: str) -> None:
         assert expected["exp_annotations"].keys() == ALERTS[alert]["annotations"].keys()
     if steps(firing["eval_time"]) > 0:
         silent = [steps(test["eval_time"]) for test in asked if not test["exp_alerts"]]
-        assert steps(firing["eval_time"]) - 15 in silent, (
-            "no silent case one evaluation before the firing one"
-        )
+        assert steps(firing["eval_time"]) - 15 in silent, "no silent case one evaluation before the firing one"
 
 
 @pytest.mark.parametrize("alert", sorted(ALERTS.keys() - {"Watchdog"}))
@@ -80,9 +76,9 @@ def test_silent_cases_feed_series_and_expect_nothing(alert: str) -> None:
     """Silence is worth something only where samples are there to be judged."""
     for group in cases(alert, "silent just below"):
         assert group["input_series"], group["name"]
-        assert all(
-            not test["exp_alerts"] for test in group["alert_rule_test"] if test["alertname"] == alert
-        ), group["name"]
+        assert all(not test["exp_alerts"] for test in group["alert_rule_test"] if test["alertname"] == alert), group[
+            "name"
+        ]
 
 
 def test_cases_name_only_alerts_that_exist() -> None:

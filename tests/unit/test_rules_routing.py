@@ -20,18 +20,14 @@ CONFIG = read(ALERTMANAGER)
 def reached(labels: dict[str, str], config: Path = ALERTMANAGER) -> set[str]:
     """The receivers of a label set, as Alertmanager's own amtool tells."""
     pairs = [f"{name}={value}" for name, value in labels.items()]
-    return set(
-        run("amtool", "config", "routes", "test", f"--config.file={config}", *pairs).strip().split(",")
-    )
+    return set(run("amtool", "config", "routes", "test", f"--config.file={config}", *pairs).strip().split(","))
 
 
 def label_sets() -> Iterator[dict[str, str]]:
     """What the rules make, and what nobody foresaw: severities known or not, with and without a runbook."""
     for name, rule in alerts().items():
         yield {"alertname": name, "environment": "production", **rule["labels"]}
-    for level, runbook in product(
-        ("P0", "P1", "P2", "P3", "P4", "P9", "critical", "p1", ""), ("", "whatever")
-    ):
+    for level, runbook in product(("P0", "P1", "P2", "P3", "P4", "P9", "critical", "p1", ""), ("", "whatever")):
         yield {"alertname": "Foreign", "severity": level, "runbook": runbook}
 
 

@@ -83,9 +83,7 @@ def test_routes_have_the_tables_timing(level: str) -> None:
     """Who waits how long is written once and copied right."""
     (route,) = [route for route in ROUTE["routes"] if route.get("matchers") == [f'severity="{level}"']]
     row = TABLE["levels"][level]
-    assert {key: route[key] for key in ("receiver", *TIMING)} == {
-        key: row[key] for key in ("receiver", *TIMING)
-    }
+    assert {key: route[key] for key in ("receiver", *TIMING)} == {key: row[key] for key in ("receiver", *TIMING)}
     assert route.get("active_time_intervals", []) == ([row["hours"]] if row["hours"] else [])
 
 
@@ -97,9 +95,7 @@ def test_special_routes_have_the_tables_timing() -> None:
         (watchdog, TABLE["watchdog"]),
         (ROUTE, TABLE["catch_all"]),
     ):
-        assert {key: route[key] for key in ("receiver", *TIMING)} == {
-            key: row[key] for key in ("receiver", *TIMING)
-        }
+        assert {key: route[key] for key in ("receiver", *TIMING)} == {key: row[key] for key in ("receiver", *TIMING)}
     assert f'severity="{TABLE["watchdog"]["severity"]}"' in watchdog["matchers"]
 
 
@@ -136,10 +132,7 @@ def test_index_lists_every_page_as_the_rules_have_it() -> None:
     """docs/alerts/README.md: level, time and runbook of each rule, and nothing that is not there."""
     text = (ROOT / "docs" / "alerts" / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| \[(\w+)\]\(\1\.md\)", text, re.MULTILINE)) == PAGES
-    assert (
-        sorted(path.stem for path in (ROOT / "docs" / "alerts").glob("*.md") if path.stem != "README")
-        == PAGES
-    )
+    assert sorted(path.stem for path in (ROOT / "docs" / "alerts").glob("*.md") if path.stem != "README") == PAGES
     for name, rule in ALERTS.items():
         labels = rule["labels"]
         row = f"| [{name}]({name}.md) | {labels['severity']} | {response_time(labels['severity'])} | "
