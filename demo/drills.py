@@ -327,7 +327,7 @@ def inspect_restart(stack: Stack, story: Story) -> list[Finding]:
 def inspect_restart_only(stack: Stack, story: Story) -> list[Finding]:
     """Exactly one restart, however it ended, and people were told."""
     count = story.restarted("python-compliance")
-    told = wait_for("the page in the people's inbox", lambda: paged(stack, story.times["fault"]), 60)
+    told = wait_for("the page in the people's inbox", lambda: paged(stack, story.times["fault"]), 90)
     return [
         Finding("python-compliance was restarted, once (Docker events)", count == 1, f"{count} restart events"),
         Finding("people were told (inbox)", bool(told), ", ".join(told)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 Status = Literal["firing", "resolved"]
 MAX_ALERTS = 10_000
+_FINGERPRINT = re.compile(r"[0-9A-Za-z_-]{1,64}")  # Alertmanager writes 16 hex digits; it is a key in the journal
 MAX_LABELS = 64
 MAX_VALUE = 4096  # characters; longer label values are cut for display and never reach an action
 
@@ -115,7 +117,7 @@ def _alert(item: Any) -> Alert:
         labels=labels,
         annotations=_strings(item.get("annotations", {}), "annotations"),
         starts_at=starts_at,
-        fingerprint=given if isinstance(given, str) and 0 < len(given) <= 64 else label_hash(labels),
+        fingerprint=given if isinstance(given, str) and _FINGERPRINT.fullmatch(given) else label_hash(labels),
     )
 
 
@@ -139,7 +141,10 @@ def _timestamp(value: Any) -> float:
     if not isinstance(value, str):
         raise Unreadable("bad_alert", "startsAt is not a string")
     try:
-        return datetime.fromisoformat(value).timestamp()
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            raise ValueError("no zone")
+        return moment.timestamp()
     except (ValueError, OverflowError) as error:
         raise Unreadable("bad_alert", f"startsAt {value[:40]!r} is not RFC 3339") from error
 

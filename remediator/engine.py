@@ -55,6 +55,7 @@ log = structlog.get_logger(__name__)
 
 STUCK_CLAIMS = 3
 FAILED_WAIT = 5.0  # seconds until an episode that raised is tried again
+UNTOLD_WAIT = 5.0  # seconds until what no Alertmanager took is posted again
 STUCK_WAIT = 600.0  # seconds a stuck episode is left alone
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
 OUTCOME_TRIES = 30
@@ -124,8 +125,8 @@ class Engine:
         """One step. A number means: released, due then. None: go on planning."""
         match step:
             case Wait(until):
-                await self._tell_standing(run)
-                return await self._release(run.episode, until)
+                told = await self._tell_standing(run)
+                return await self._release(run.episode, until if told else min(until, now + UNTOLD_WAIT))
             case Hold(until):
                 await self.clock.sleep(until - now)
             case Look(rung):
@@ -348,8 +349,11 @@ class Engine:
         await self.episodes.append(run, Kind.HANDED_OVER, data)
         await self._tell_standing(run)
 
-    async def _tell_standing(self, run: Run, *, resolved: bool = False) -> None:
-        """What people must know is said again at every wait, until it is over: a state, not an event."""
+    async def _tell_standing(self, run: Run, *, resolved: bool = False) -> bool:
+        """What people must know is said again at every wait, until it is over: a state, not an event.
+
+        False when there is something to say and no Alertmanager took it: then it is tried again soon.
+        """
         ledger = run.ledger
         if ledger.handed_over:
             said = ledger.hand_over
@@ -358,9 +362,11 @@ class Engine:
             sentence = "An action waits for a person's approval."
             alert = self._own_alert(run, "RemediationNeedsApproval", "P2", sentence, resolved)
         else:
-            return
-        if not await self.people.post([alert]):
-            log.error("no Alertmanager takes our alert", episode=run.episode, alertname=alert.alertname)
+            return True
+        if await self.people.post([alert]):
+            return True
+        log.error("no Alertmanager takes our alert", episode=run.episode, alertname=alert.alertname)
+        return False
 
     def _own_alert(self, run: Run, name: str, severity: str, sentence: str, resolved: bool) -> OwnAlert:
         steps = run.book.hand_over.first_steps if run.book else ""

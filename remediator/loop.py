@@ -23,6 +23,7 @@ from remediator.metrics import Standing
 log = structlog.get_logger(__name__)
 
 PARALLEL = 16  # episodes driven at once; the rest stays due
+ACTIVE_APART = 1.0  # seconds between two readings at least: a stream of dead letters must not become one of questions
 GRACE = 8.0  # seconds that running steps get at shutdown before they are cancelled into doubt
 
 
@@ -132,6 +133,7 @@ class Loop:
         """At start, each minute, and when a delivery could not be read in full."""
         while True:
             self.blind.clear()
+            await self.engine.clock.sleep(ACTIVE_APART)
             bodies = await self.engine.sight.active_alerts()
             if bodies:
                 rows = [("delivery", body) for body in bodies]

@@ -24,16 +24,21 @@ class Listen(Strict):
     """Where the webhook, API and metrics are served."""
 
     host: str = "0.0.0.0"  # noqa: S104 - in a container; the compose file publishes it on 127.0.0.1 only
+    """Address to listen on; the default is every interface."""
     port: int = Field(default=11471, ge=0, le=65535)
+    """TCP port; 0 is a free one."""
 
 
 class Webhook(Strict):
     """Intake of Alertmanager's notifications."""
 
     path: str = "/alertmanager"
+    """The one exact path that takes deliveries; Alertmanager's `webhook_configs.url` ends with it."""
     token_files: tuple[Path, ...] = Field(min_length=1)
     """Bearer tokens, one a file; two while rotating."""
     max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    """Of one delivery, decompressed. A larger one is answered 413, recorded, and its alerts are read from
+    Alertmanager."""
     dead_letters: int = Field(default=1000, ge=1)
     """How many bodies that cannot be read are kept; more are only counted and told."""
 
@@ -42,31 +47,46 @@ class Journal(Strict):
     """The durable truth. SQLite for one process; PostgreSQL for several replicas."""
 
     url: str = "sqlite+aiosqlite:////var/lib/prep-remediator/journal.db"
+    """`sqlite+aiosqlite:////absolute/path` or `postgresql+asyncpg://user@host/database`, without a password."""
     password_file: Path | None = None
+    """Password of the journal's PostgreSQL role; null where none is asked for."""
     evidence_dir: Path = Path("/var/lib/prep-remediator/evidence")
+    """Folder of the captured evidence, 0700. Beside it a replica on PostgreSQL keeps `journal.witness`."""
     evidence_days: int = Field(default=30, ge=1)
+    """After so many days evidence is removed."""
     lease: Duration = 6.0
+    """For so long an episode is its owner's without a renewal; in its last third nothing is started."""
     renew: Duration = 2.0
+    """From one renewal, heartbeat and look at the clocks to the next; well under `lease`."""
     poll: Duration = 1.0
+    """The longest sleep before due work is looked for."""
 
 
 class Prometheus(Strict):
     """All Prometheus servers that evaluate the rules: an answer counts only when all of them give it."""
 
     urls: tuple[Url, ...] = Field(min_length=1)
+    """All of them. One that is silent makes the rule unknown, and nothing is done."""
     timeout: Duration = 3.0
+    """For one question."""
     scrape_interval: Duration = 15.0
+    """As in prometheus.yml. Proof samples older than two of it count as stale, and it is in the floor of
+    `proof.hold`."""
     max_skew: Duration = 5.0
+    """How far Prometheus' clock may be off from this machine's."""
 
 
 class Alertmanager(Strict):
     """Every Alertmanager of the cluster: read for silences, told what people must know."""
 
     urls: tuple[Url, ...] = Field(min_length=1)
+    """All of them. Silences must be readable at every one; own alerts are posted to every one."""
     timeout: Duration = 3.0
+    """For one question or post."""
     receiver: str = "remediator"
     """Active alerts routed to this receiver are read each minute, so that no lost delivery stays lost."""
     repost: Duration = 60.0
+    """Not used yet: what people must know is said again at every wait of its episode, each minute at most."""
     keep: Duration = 1800.0
     """`endsAt` of a posted alert: at least 30 minutes ahead, so that it does not resolve by itself."""
 
@@ -75,9 +95,13 @@ class Docker(Strict):
     """The engine, reached only through the gate."""
 
     gate_url: Url = "http://docker-gate:2375"
+    """The gate; never the socket itself."""
     project: str = "prep"
+    """The Compose project; containers of others are not seen."""
     timeout: Duration = 5.0
+    """For one read; a restart has its rung's deadline."""
     label: str = "prep-ops.remediate"
+    """A container must carry this label with the value `true` to be restarted."""
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
 
@@ -86,9 +110,13 @@ class Probe(Strict):
     """A direct request to a service: healthy = expected status within `slower_than`."""
 
     url: Url
+    """Asked with GET; redirects are not followed."""
     slower_than: Duration = 5.0
+    """A right answer that takes longer is a sick one; a look waits no longer than this."""
     timeout: Duration = 8.0
+    """How long the evidence waits, to see what the answer would have been."""
     status: int = 200
+    """The HTTP status of a healthy service."""
 
 
 class Service(Strict):
@@ -99,61 +127,84 @@ class Service(Strict):
     singleton: bool = False
     """Said aloud: the only instance of its group may be restarted, the service is down meanwhile."""
     probe: Probe | None = None
+    """Without it a runbook with `vantage: {kind: probe}` never acts on this service."""
     start_period: Duration = 30.0
+    """Not used yet: a proof waits up to `proof.timeout` for the service to come up."""
 
 
 class Database(Strict):
     """One PostgreSQL server whose reading queries may be ended."""
 
     host: str
+    """Name or address."""
     port: int = 5432
+    """TCP port."""
     database: str
+    """Any database of the server that the role may log in to: sessions are seen over all of them."""
     user: str
+    """A role with `pg_read_all_stats` and `pg_signal_backend`, and no table."""
     password_file: Path
+    """The role's password."""
     timeout: Duration = 5.0
+    """For the login and for each statement, at the server too."""
     protected_roles: tuple[str, ...] = ("postgres", "prep_exporter", "prep_remediator", "replicator")
+    """Their queries are never ended; superusers and replication roles are not either."""
     protected_applications: tuple[str, ...] = ("pg_dump", "pg_basebackup", "pg_restore", "psql-migration", "alembic")
     """Prefixes of application_name, compared in lower case."""
     pooler_applications: tuple[str, ...] = ("pgbouncer",)
+    """As above, for connections that many clients share."""
 
 
 class Guards(Strict):
     """Bounds over all runbooks. The floors are the table in docs/runbook-format.md."""
 
     all_per_hour: int = Field(default=10, ge=1)
+    """Attempts of all runbooks in any 3,600 seconds."""
     all_per_day: int = Field(default=30, ge=1)
+    """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
     """This many open firing episodes are a storm: nothing more is started, one page."""
     storm_calm: Duration = Field(default=600.0, ge=1.0)
+    """Not used yet: a storm is over as soon as fewer episodes are open."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
+    """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)
     """`start_by` is at most this long after the look began."""
     clock_step: Duration = Field(default=5.0, gt=0, le=5.0)
+    """A step of the wall clock, or a journal ahead of it, by more than this stops new intents."""
 
 
 class Settings(Strict):
     """Everything the remediator is told at start."""
 
     environment: str = Field(min_length=1)
+    """Alerts with another value of the label `environment` are foreign and never acted on."""
     mode: Mode = "shadow"
+    """`shadow` writes down what it would do, `approve` asks, `auto` acts. The stricter of this, the runbook's and
+    every live replica's holds."""
     runbooks: Path = Path("/etc/prep/runbooks")
+    """Folder of the runbooks: all of its `*.yml` load, or none."""
     alert_pages: Path = Path("/etc/prep/alerts")
     """Folder with a Markdown page per alert, served under /alerts/<name>: where `runbook_url` leads."""
     pause_file: Path = Path("/var/lib/prep-remediator/pause")
+    """While this file is there nothing is begun; it works without the journal and without the API."""
     listen: Listen = Listen()
     webhook: Webhook
     api_token_files: tuple[Path, ...] = ()
+    """Operators' bearer tokens, one a file. None: the API answers 403 to everybody."""
     journal: Journal = Journal()
     prometheus: Prometheus
     alertmanager: Alertmanager
     docker: Docker = Docker()
     services: Mapping[str, Service] = {}
+    """By the name of the Compose service, which is the value of the alert's `service` label."""
     databases: Mapping[str, Database] = {}
     """By the value of the alert's `service` label."""
     guards: Guards = Guards()
     never: tuple[str, ...] = ("docker-gate", "prometheus", "alertmanager", "remediator", "exporter", "postgres")
     """Services that are never acted on: what the remediator stands on, and primary databases."""
     log_format: Literal["console", "json"] = "json"
+    """One JSON object a line, or lines for a terminal."""
 
 
 def parse(text: str, where: str) -> Settings:

@@ -455,7 +455,7 @@ def _settings(remediator: Remediator, changes: Mapping[str, Any]) -> dict[str, A
             "all_per_hour": 1000,
             "all_per_day": 1000,
         },
-        "log_format": "console",
+        "log_format": "json",
     }
     for name, change in changes.items():
         given = sections.get(name)
