@@ -51,7 +51,7 @@ class Alertmanager:
 
     async def _list(self, path: str, params: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         answer = await get_json(self._session, self.url + path, params, within=self._timeout)
-        if not isinstance(answer, list):
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
             raise Permanent(f"{self.url}{path}: not an answer of Alertmanager: {str(answer)[:80]}")
         return answer
 

@@ -62,12 +62,17 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One webhook body: a whole group, not a delta. `truncated` alerts were cut off by the sender."""
+    """One webhook body: a whole group, not a delta.
+
+    truncated   alerts that were cut off by the sender
+    unreadable  why single alerts of it cannot be read; the others can, and must not be lost with them
+    """
 
     receiver: str
     group_key: str
     truncated: int
     alerts: tuple[Alert, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 def parse(body: bytes) -> Notification:
@@ -88,9 +93,21 @@ def parse(body: bytes) -> Notification:
     truncated = data.get("truncatedAlerts", 0)
     if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
         raise Unreadable("bad_alerts", "truncatedAlerts is not a count")
-    return Notification(
-        str(data.get("receiver", "")), str(data.get("groupKey", "")), truncated, tuple(_alert(item) for item in raw)
-    )
+    alerts, unreadable = _each(raw)
+    if unreadable and not alerts:
+        raise Unreadable("bad_alert", unreadable[0])
+    return Notification(str(data.get("receiver", "")), str(data.get("groupKey", "")), truncated, alerts, unreadable)
+
+
+def _each(raw: list[Any]) -> tuple[tuple[Alert, ...], tuple[str, ...]]:
+    """One by one: an alert that nobody can read takes no other one with it."""
+    alerts, unreadable = [], []
+    for item in raw:
+        try:
+            alerts.append(_alert(item))
+        except Unreadable as error:
+            unreadable.append(str(error))
+    return tuple(alerts), tuple(unreadable)
 
 
 def _no_constant(name: str) -> Any:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from remediator import guardrails
-from remediator.actions.base import Action, Call, Outcome, Result, Risk
-from remediator.clock import Clock
+from remediator.actions.base import Action, Call, Outcome, Result, Risk, Settled, Settlement
+from remediator.clock import Clock, StepDetector
 from remediator.episodes import Episodes, Run
-from remediator.errors import Conflict, JournalError, Transient
+from remediator.errors import Conflict, JournalError, Permanent, Transient
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.journal import Claim, Journal
@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 STUCK_CLAIMS = 3
 FAILED_WAIT = 5.0  # seconds until an episode that raised is tried again
 UNTOLD_WAIT = 5.0  # seconds until what no Alertmanager took is posted again
-STUCK_WAIT = 600.0  # seconds a stuck episode is left alone
+STANDING = 60.0  # seconds between two posts of what people have in hand
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
 OUTCOME_TRIES = 30
 SYMPTOMS = {
@@ -80,6 +80,21 @@ class Engine:
     settings: Settings
     episodes: Episodes
     clock: Clock
+    _rounds: dict[str, float] = field(default_factory=dict)
+    _steps_of_clock: StepDetector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._steps_of_clock = StepDetector(self.clock, self.settings.guards.clock_step)
+
+    def clock_stepped(self) -> float | None:
+        """Seconds by which the wall clock was stepped since it was last asked, None when it was not."""
+        return self._steps_of_clock.tick()
+
+    async def hold_off_after_step(self) -> None:
+        """Limits counted on a stepped clock mean nothing: start nothing for the longest cooldown, by boot time."""
+        hold = max((book.limits.cooldown for book in self.episodes.books), default=0.0)
+        log.error("the clock was stepped; starting nothing for a full cooldown", hold=hold)
+        await self.journal.hold_off(hold, "the clock was stepped")
 
     # -- one episode ------------------------------------------------------------------------------------
 
@@ -92,7 +107,7 @@ class Engine:
         try:
             run = await self.episodes.load(claim)
             if run is None:
-                return await self._release(claim.episode, await self.journal.now() + STUCK_WAIT)
+                return await self._fail(claim, "It was written by a newer version, which must go on with it.")
             if claim.claims >= STUCK_CLAIMS:
                 return await self._stuck(run)
             return await self._steps(run)
@@ -103,9 +118,20 @@ class Engine:
             raise
         except Exception:  # the one broad except: whatever it is, it is this episode's alone
             log.exception("episode failed", episode=claim.episode)
-            due = await self.journal.now() + FAILED_WAIT
-            await self.journal.release(claim.episode, due, failed=True)
-            return due
+            return await self._fail(claim, "The remediator fails on it again and again; see its log.")
+
+    async def _fail(self, claim: Claim, sentence: str) -> float:
+        """Give it back as failed; from the third time on people are told, whatever state it is in."""
+        stuck = claim.claims >= STUCK_CLAIMS
+        if stuck:
+            name = "RemediationNeedsPeople"
+            summary = f"Episode {claim.episode} is stuck: {sentence}"
+            await self.people.post(
+                [OwnAlert(name, "P2", "remediator", SYMPTOMS[name], claim.episode, summary, sentence)]
+            )
+        due = await self.journal.now() + (STANDING if stuck else FAILED_WAIT)
+        await self.journal.release(claim.episode, due, failed=True)
+        return due
 
     async def _steps(self, run: Run) -> float:
         for _ in range(MAX_STEPS):
@@ -119,7 +145,8 @@ class Engine:
 
     def _view(self, run: Run, now: float, facts: Facts) -> View:
         risks = {name: action.risk for name, action in self.actions.items()}
-        return View(now, run.ledger, run.book, self.settings, facts, risks, run.world, run.proof, run.rule)
+        last_round = self._rounds.get(run.ledger.last.id) if run.ledger.last else None
+        return View(now, run.ledger, run.book, self.settings, facts, risks, run.world, run.proof, run.rule, last_round)
 
     async def _perform(self, run: Run, step: Step, now: float) -> float | None:
         """One step. A number means: released, due then. None: go on planning."""
@@ -181,6 +208,7 @@ class Engine:
                 "rung": rung,
             }
             await self.episodes.append(run, Kind.REFUSED, data)
+        await self._tell_standing(run)
         return await self._release(run.episode, max(until, await self.journal.now() + 0.2))
 
     async def _diagnose(self, run: Run, rung: Rung, now: float) -> float | None:
@@ -227,6 +255,9 @@ class Engine:
     async def _act(self, run: Run, step: Intend) -> float | None:
         """Intent, then effect, then outcome: the order that everything else rests on."""
         call, intent = await self._intent(run, step)
+        if self.clock_stepped() is not None:
+            await self.hold_off_after_step()
+            return await self._release(run.episode, intent.at + 1.0)
         if self.journal.lease_left(run.episode) < self.settings.journal.lease / 3:
             # in the last third of a lease nothing is started: somebody else may own it before the effect
             return await self._release(run.episode, intent.at + 1.0)
@@ -313,7 +344,12 @@ class Engine:
             settled = await action.settle(call)
         except Transient as error:
             log.warning("doubt cannot be settled yet", episode=run.episode, attempt=attempt.id, why=str(error))
-            return await self._release(run.episode, await self.journal.now() + 5.0)
+            await self._tell_standing(run)
+            return await self._release(
+                run.episode, await self.journal.now() + (STANDING if run.ledger.handed_over else 5.0)
+            )
+        except Permanent as error:
+            settled = Settled(Settlement.UNKNOWN, f"The target cannot tell: {error}")
         data = {
             "attempt": attempt.id,
             "settlement": settled.settlement,
@@ -321,14 +357,19 @@ class Engine:
             "evidence": dict(settled.evidence),
             "by": "target",
         }
+        told = run.ledger.hand_over if run.ledger.handed_over == "in_doubt" else None
         await self.episodes.append(run, Kind.SETTLED, data)
+        if told and not run.ledger.handed_over:
+            await self.people.post([self._own_alert(run, told["alertname"], told["severity"], told["sentence"], True)])
         return None
 
     async def _record_proof(self, run: Run, step: RecordProof) -> float | None:
         judged, attempt = step.judged, step.attempt
+        self._rounds[attempt.id] = step.look.at
         checks = [{"name": c.name, "value": c.value, "good": c.good, "detail": c.detail} for c in step.look.checks]
         data = {"attempt": attempt.id, "checks": checks, "probe": step.look.probe, "sentence": judged.sentence}
         if judged.verdict is not None:
+            del self._rounds[attempt.id]
             await self.episodes.append(run, Kind.VERDICT, data | {"verdict": judged.verdict})
             run.forget()
             return None
@@ -358,7 +399,7 @@ class Engine:
         if ledger.handed_over:
             said = ledger.hand_over
             alert = self._own_alert(run, said["alertname"], said["severity"], said["sentence"], resolved)
-        elif ledger.approvals_asked and not ledger.attempts:
+        elif ledger.approvals_asked - {attempt.rung for attempt in ledger.attempts}:
             sentence = "An action waits for a person's approval."
             alert = self._own_alert(run, "RemediationNeedsApproval", "P2", sentence, resolved)
         else:
@@ -388,7 +429,8 @@ class Engine:
         sentence = "The remediator fails on this episode again and again; see its log."
         if run.ledger.handed_over is None:
             await self._hand_over(run, HandOver("stuck", sentence, "RemediationNeedsPeople"))
-        return await self._release(run.episode, await self.journal.now() + STUCK_WAIT)
+        await self._tell_standing(run)
+        return await self._steps(run)
 
     async def _close(self, run: Run, reason: str, sentence: str) -> float:
         event = await self.episodes.event(

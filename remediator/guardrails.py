@@ -125,9 +125,10 @@ def in_doubt(case: Case) -> Refusal | None:
 
 
 def busy(case: Case) -> Refusal | None:
-    """One at a time: another episode's action on this resource is not proven yet."""
+    """One at a time: another episode's action on this resource is not proven yet, or people have it in hand."""
     if case.facts.holds:
-        return Refusal(Reason.TARGET_BUSY, f"Episode {case.facts.holds[0]} is acting on this target.")
+        said = f"Episode {case.facts.holds[0]} has this target: it acts, or it was handed to people."
+        return Refusal(Reason.TARGET_BUSY, said)
     return None
 
 

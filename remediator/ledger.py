@@ -59,7 +59,8 @@ class Attempt:
 
     @property
     def did_not_begin(self) -> bool:
-        return self.outcome is Result.FAILED or self.settlement is Settlement.NOT_DONE
+        """What took effect by anybody's word has begun, whatever a late outcome says."""
+        return not self.took_effect and (self.outcome is Result.FAILED or self.settlement is Settlement.NOT_DONE)
 
     @property
     def effect_at(self) -> float:

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from remediator.clock import StepDetector
-from remediator.engine import Engine
+from remediator.engine import FAILED_WAIT, Engine
 from remediator.errors import JournalError
 from remediator.journal import Claim, InboxRow, Routed
 from remediator.metrics import Standing
+from remediator.people import OwnAlert
 
 log = structlog.get_logger(__name__)
 
 PARALLEL = 16  # episodes driven at once; the rest stays due
-ACTIVE_APART = 1.0  # seconds between two readings at least: a stream of dead letters must not become one of questions
+ACTIVE_APART = 10.0  # seconds between two readings at least: a stream of dead letters must not become one of questions
 GRACE = 8.0  # seconds that running steps get at shutdown before they are cancelled into doubt
 
 
@@ -97,7 +97,7 @@ class Loop:
 
     async def _give_back(self, episode: str) -> None:
         journal = self.engine.journal
-        await journal.release(episode, self.engine.clock.now(), failed=True)
+        await journal.release(episode, self.engine.clock.now() + FAILED_WAIT, failed=True)
 
     async def _finish(self) -> bool:
         """Let running steps end; cancel what does not, which writes its doubt."""
@@ -114,30 +114,49 @@ class Loop:
     async def _leases(self) -> None:
         """Renew leases, tell that we live and in which mode, and notice a stepped clock."""
         engine = self.engine
-        steps = StepDetector(engine.clock, engine.settings.guards.clock_step)
         while True:
-            if (step := steps.tick()) is not None:
-                hold = max((book.limits.cooldown for book in engine.episodes.books), default=0.0)
-                log.error("the clock was stepped; starting nothing for a full cooldown", seconds=step, hold=hold)
-                await self._try(functools.partial(engine.journal.hold_off, hold, f"clock stepped by {step:.0f} s"))
+            if engine.clock_stepped() is not None:
+                await self._try(engine.hold_off_after_step)
             await self._try(engine.journal.renew)
             await self._try(lambda: engine.journal.heartbeat(engine.settings.mode))
             await engine.clock.sleep(engine.settings.journal.renew)
 
     async def _sweeps(self) -> None:
+        """Each minute: wake what nobody would wake, and tell people of bodies that could not be read."""
+        known: int | None = None
         while True:
             await self._try(self.engine.journal.sweep)
+            known = await self._tell_dead_letters(known)
             await self.engine.clock.sleep(60.0)
+
+    async def _tell_dead_letters(self, known: int | None) -> int | None:
+        """An alert may be in a body that cannot be read: people must know that there is one."""
+        try:
+            causes = await self.engine.journal.dead_letters()
+        except JournalError as error:
+            log.error("journal does not answer", why=str(error))
+            return known
+        count = sum(causes.values())
+        if known is not None and count > known:
+            words = ", ".join(f"{number} {cause}" for cause, number in sorted(causes.items()))
+            summary = f"Deliveries that cannot be read were kept as dead letters ({words} in all)."
+            steps = "See who posts to the webhook, and Alertmanager's version. The alerts were read back from it."
+            name, symptom = "RemediatorDeadLetter", "remediator-dead-letter"
+            told = await self.engine.people.post(
+                [OwnAlert(name, "P2", "remediator", symptom, "dead-letters", summary, steps)]
+            )
+            return count if told else known
+        return count
 
     async def _active_alerts(self) -> None:
         """At start, each minute, and when a delivery could not be read in full."""
         while True:
             self.blind.clear()
-            await self.engine.clock.sleep(ACTIVE_APART)
             bodies = await self.engine.sight.active_alerts()
             if bodies:
                 rows = [("delivery", body) for body in bodies]
                 await self._try(functools.partial(self.engine.journal.store, rows))
+            await self.engine.clock.sleep(ACTIVE_APART)
             try:
                 async with asyncio.timeout(60.0):
                     await self.blind.wait()
@@ -168,6 +187,6 @@ class Loop:
             if asyncio.iscoroutine(result):
                 await result
             return True
-        except JournalError as error:
+        except (JournalError, OSError) as error:
             log.error("journal does not answer", why=str(error))
             return False

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from remediator.actions.base import Risk
+from remediator.actions.base import Item, Risk
 from remediator.durations import human
 from remediator.events import Verdict
 from remediator.facts import Facts
@@ -29,6 +29,7 @@ from remediator.verification import Judged, judge
 from remediator.world import Answer, ProofLook, World
 
 RETRY = 15.0  # seconds until a question without an answer is asked again
+PATIENCE = 60.0  # seconds for which an open doubt is asked about before people are told; the asking goes on
 LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
 STANDING = 60.0  # seconds between two looks at what people have in hand; also the longest wait without a reason
 UNMATCHED_DAYS = 1.0
@@ -42,6 +43,7 @@ class View:
     world       the look for this rung, None before it
     proof       one round of proof, None before it
     rule        what Prometheus says of the alert's rule, None before it was asked
+    last_round  when this process last asked a round of this proof, None when it has not
     """
 
     now: float
@@ -53,6 +55,7 @@ class View:
     world: World | None = None
     proof: ProofLook | None = None
     rule: Answer | None = None
+    last_round: float | None = None
 
 
 # -- steps --------------------------------------------------------------------------------------------
@@ -209,19 +212,19 @@ def _doubt(view: View, attempt: Attempt) -> Step:
     over = max(attempt.at, view.ledger.taken_over_at) + attempt.deadline
     if view.now < over:
         return Wait(over)
-    if attempt.settlement is None:
+    told = view.ledger.handed_over == "in_doubt"
+    if attempt.settlement is None and (told or view.now < over + PATIENCE):
         return SettleDoubt(attempt)
-    if view.ledger.handed_over != "in_doubt":
-        return HandOver(
-            "in_doubt", f"Whether {attempt.summary} took effect is not known: {attempt.detail}", "RemediationInDoubt"
-        )
+    if not told:
+        why = attempt.detail or "The target could not be asked."
+        return HandOver("in_doubt", f"Not known whether it took effect: {attempt.summary} {why}", "RemediationInDoubt")
     return Wait(view.now + STANDING)
 
 
 def _prove(view: View, book: Runbook, attempt: Attempt) -> Step:
     if view.proof is None:
         return LookAtProof(attempt)
-    judged = judge(attempt, book.proof, view.proof)
+    judged = judge(attempt, book.proof, view.proof, view.last_round)
     return RecordProof(attempt, judged, view.proof, view.now + (0.0 if judged.verdict else book.proof.every))
 
 
@@ -291,6 +294,9 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
         return _refuse(view, replace(early, earliest=ends - LEAD), rung)
     if view.world is None:
         return Look(rung)
+    if rung.same_target and not _same(view.ledger.last, view.world):
+        said = f"The rung before acted on something else than {rung.name} would: the cause is another one."
+        return HandOver("another_cause", said, "RemediationNeedsPeople")
     refusal = first(AFTER_LOOK, case) or first(LIMITS, case)
     if refusal is None and not evidence:
         return Diagnose(rung)
@@ -299,6 +305,19 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
     if refusal.reason is Reason.RULE_CLEARED:
         return Close("cleared", refusal.sentence)
     return _refuse(view, _not_after(refusal, early), rung)
+
+
+def _same(last: Attempt | None, world: World) -> bool:
+    """Does the preview touch nothing but what the attempt before was about? An empty one touches nothing."""
+    if world.preview is None:
+        return True
+    before = [_identity(item) for item in last.items] if last else []
+    return all(_identity(item) in before for item in world.preview.items)
+
+
+def _identity(item: Item) -> tuple[object, ...]:
+    """What does not change while it is the same container or session."""
+    return tuple(item.get(name) for name in ("id", "pid", "backend_start"))
 
 
 def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:

@@ -55,6 +55,8 @@ class Rung(Strict):
     deadline: Duration | None = None
     approval: bool = False
     diagnose_first: bool = True
+    same_target: bool = False
+    """Touch only what the attempt before was about: the query that was cancelled, not the next one in line."""
 
 
 class Check(Strict):

@@ -86,7 +86,7 @@ class Alertmanager(Strict):
     receiver: str = "remediator"
     """Active alerts routed to this receiver are read each minute, so that no lost delivery stays lost."""
     repost: Duration = 60.0
-    """Not used yet: what people must know is said again at every wait of its episode, each minute at most."""
+    """Not used yet: what people must know is said again at every wait of its episode, each minute."""
     keep: Duration = 1800.0
     """`endsAt` of a posted alert: at least 30 minutes ahead, so that it does not resolve by itself."""
 
@@ -163,7 +163,7 @@ class Guards(Strict):
     all_per_day: int = Field(default=30, ge=1)
     """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
-    """This many open firing episodes are a storm: nothing more is started, one page."""
+    """This many open firing episodes are a storm: nothing more is started."""
     storm_calm: Duration = Field(default=600.0, ge=1.0)
     """Not used yet: a storm is over as soon as fewer episodes are open."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
@@ -185,7 +185,7 @@ class Settings(Strict):
     runbooks: Path = Path("/etc/prep/runbooks")
     """Folder of the runbooks: all of its `*.yml` load, or none."""
     alert_pages: Path = Path("/etc/prep/alerts")
-    """Folder with a Markdown page per alert, served under /alerts/<name>: where `runbook_url` leads."""
+    """Folder with a Markdown page per alert, served under `/alerts/<name>`: where `runbook_url` leads."""
     pause_file: Path = Path("/var/lib/prep-remediator/pause")
     """While this file is there nothing is begun; it works without the journal and without the API."""
     listen: Listen = Listen()

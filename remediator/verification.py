@@ -15,6 +15,8 @@ from remediator.ledger import Attempt
 from remediator.runbooks import Proof
 from remediator.world import Health, ProofLook
 
+SLACK = 10.0  # seconds that a round of proof may take itself
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -35,17 +37,20 @@ def state(look: ProofLook, proof: Proof) -> bool | None:
     return None if None in answers else True
 
 
-def judge(attempt: Attempt, proof: Proof, look: ProofLook) -> Judged:
-    """The verdict after this round, if there is one yet.
+def judge(attempt: Attempt, proof: Proof, look: ProofLook, last_round: float | None) -> Judged:
+    """The verdict after this round, if there is one yet. `last_round` is when the round before was asked.
 
     - good for `hold` seconds without a break: fixed;
     - bad after it had been good: the fault returned within the hold time: not_fixed;
     - at `timeout` after the effect: worse when the target is down and was not before, not_fixed when
       something is bad, unknown otherwise. A good stretch under way at the timeout may run to its end.
+
+    A stretch in which nobody looked proves nothing: after a gap, or in another process, it begins anew.
     """
     good = state(look, proof)
     if good:
-        since = look.at if attempt.good_since is None else attempt.good_since
+        watched = last_round is not None and look.at - last_round <= 2 * proof.every + SLACK
+        since = attempt.good_since if attempt.good_since is not None and watched else look.at
         if look.at - since >= proof.hold:
             return Judged(Verdict.FIXED, since, f"All checks good for {human(look.at - since)}: {describe(look)}.")
         return Judged(None, since, f"Good for {human(look.at - since)} of {human(proof.hold)}.")

@@ -257,6 +257,8 @@ class Intake:
             await self.batcher.put(body)
         except (JournalError, TimeoutError) as error:
             return self._journal_failed(error)
+        if notification.unreadable and (failed := await self._bury("bad_alert", body)) is not None:
+            return failed
         counts = Counter[str](alert.status for alert in notification.alerts)
         self.metrics.alerts(counts, notification.truncated)
         if notification.truncated:

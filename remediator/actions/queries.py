@@ -201,7 +201,7 @@ FROM pg_stat_activity a
 JOIN unnest($1::int[], $2::text[], $3::text[]) AS wanted (pid, backend_start, query_start)
   ON a.pid = wanted.pid AND {exact("a.backend_start")} = wanted.backend_start
  AND {exact("a.query_start")} = wanted.query_start
-WHERE a.state <> 'idle'
+WHERE a.state = 'active'
 """  # noqa: S608
 
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()"

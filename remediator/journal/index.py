@@ -21,11 +21,10 @@ def _rows() -> Select[Any]:
 
 
 _ONE = _rows().where(episodes.c.episode == bindparam("of"))
-_OPEN = _rows().where(episodes.c.closed_at.is_(None)).order_by(episodes.c.opened_at, episodes.c.episode)
+_OPEN = _rows().where(episodes.c.closed_at.is_(None))  # sorted here: an ORDER BY would walk all that ever were
 _NEWEST_FIRST = (episodes.c.opened_at.desc(), episodes.c.episode.desc())
 _LATEST = {
     None: _rows().order_by(*_NEWEST_FIRST).limit(bindparam("most")),
-    True: _rows().where(episodes.c.closed_at.is_(None)).order_by(*_NEWEST_FIRST).limit(bindparam("most")),
     False: _rows().where(episodes.c.closed_at.is_not(None)).order_by(*_NEWEST_FIRST).limit(bindparam("most")),
 }
 _OF_ATTEMPT = select(charges.c.episode).where(charges.c.attempt == bindparam("of"))
@@ -42,11 +41,14 @@ def one(tx: Tx, episode: str) -> EpisodeRow | None:
 
 def open_ones(tx: Tx) -> list[EpisodeRow]:
     """All that are open, the oldest first."""
-    return [_row(row) for row in tx.rows(_OPEN)]
+    return sorted((_row(row) for row in tx.rows(_OPEN)), key=lambda row: (row.opened_at, row.episode))
 
 
 def latest(tx: Tx, is_open: bool | None, most: int | None) -> list[EpisodeRow]:
     """The latest, the newest last; of both kinds for None."""
+    if is_open:
+        found = open_ones(tx)
+        return found if most is None else found[-most:]
     return [_row(row) for row in tx.rows(_LATEST[is_open], {"most": ALL if most is None else most})][::-1]
 
 

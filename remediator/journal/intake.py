@@ -19,6 +19,7 @@ from remediator.journal.values import InboxRow, Routed
 
 PREFIX = 4096  # bytes of a dead letter that are kept: enough to see what it was
 CAUSE = 64  # characters
+PRUNED = 5000  # rows forgotten in one transaction: a sweep must not hold up the intake
 UNRANKED = 2  # as P2, until the episode's severity is known
 
 _INSERT = inbox.insert()
@@ -63,7 +64,9 @@ _SOONER = (
     .where(work.c.episode.in_(bindparam("wanted", expanding=True)), work.c.due_at > bindparam("now"))
     .values(due_at=bindparam("now"))
 )
-_PRUNE = delete(inbox).where(inbox.c.processed_at < bindparam("before"))
+_PRUNE = delete(inbox).where(
+    inbox.c.id.in_(select(inbox.c.id).where(inbox.c.processed_at < bindparam("before")).limit(PRUNED))
+)
 _KEPT = select(func.count()).select_from(dead_letters)
 _COUNT_UP = (
     update(dead_letter_counts)

@@ -250,9 +250,10 @@ class Journal(Replica):
         """
         if intent.kind is not Kind.INTENT:
             raise ValueError(f"{intent.kind} is not an intent")
-        asked = self._asked(intent.episode, runbook, resource)
 
         def body(tx: Tx) -> None:
+            # asked for inside: a new connection may just have shown that the journal lost something
+            asked = self._asked(intent.episode, runbook, resource)
             refusal = limits.intend(tx, self.owner, intent, asked, decide)
             if refusal is not None:
                 raise _Refused(refusal)

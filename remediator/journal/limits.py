@@ -69,10 +69,12 @@ _BEGAN = and_(
     or_(charges.c.result.is_(None), charges.c.result != "failed"),
     or_(charges.c.settlement.is_(None), charges.c.settlement != "not_done"),
 )
+# Not proven fixed: being worked on, or in the hands of people, whom nobody must act under.
+_UNHELPED = or_(charges.c.verdict.is_(None), charges.c.verdict != "fixed")
 _OTHERS = (
     select(charges.c.episode, _OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"))
     .outerjoin(episodes, episodes.c.episode == charges.c.episode)
-    .where(_OF_RESOURCE, charges.c.episode != bindparam("episode"), charges.c.verdict.is_(None), _BEGAN)
+    .where(_OF_RESOURCE, charges.c.episode != bindparam("episode"), _UNHELPED, _BEGAN)
     .order_by(charges.c.at)
 )
 _ACTIVE = (

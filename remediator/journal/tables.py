@@ -43,9 +43,11 @@ inbox = Table(
     Column("processed_at", Double),
 )
 _UNROUTED = text("processed_at IS NULL AND episode IS NULL")
+_TAKEN = text("processed_at IS NOT NULL")
 _UNTAKEN = text("processed_at IS NULL AND episode IS NOT NULL")
 Index("inbox_unrouted", inbox.c.id, sqlite_where=_UNROUTED, postgresql_where=_UNROUTED)
 Index("inbox_untaken", inbox.c.episode, inbox.c.id, sqlite_where=_UNTAKEN, postgresql_where=_UNTAKEN)
+Index("inbox_taken", inbox.c.processed_at, sqlite_where=_TAKEN, postgresql_where=_TAKEN)
 
 events = Table(
     "events",

@@ -47,7 +47,12 @@ class Reader:
         self.name = name
         self._world = world
         # A killed psql's query would run on: the server looks for its client only when asked to (manual, 20.3.2).
-        options = {"client_connection_check_interval": "50ms", "shared_buffers": "1MB", "max_connections": "20"}
+        options = {
+            "client_connection_check_interval": "50ms",
+            "shared_buffers": "1MB",
+            "max_connections": "20",
+            "log_statement": "all",
+        }
         self.server = PostgresServer(world.run, options, name=name).start()
         self.server.role("prep_app", "prep_app")
         self.server.role("prep_remediator", "prep_remediator", "pg_read_all_stats", "pg_signal_backend")

@@ -19,7 +19,9 @@ from tests.faults.kills import Trace, lose_last_commit
 from tests.faults.targets import Reader, Target, Web
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import (
+    DEADLINE,
     HOLD_OFF,
+    START_WITHIN,
     Remediator,
     World,
     database_entry,
@@ -28,7 +30,7 @@ from tests.support.remediation import (
     service_entries,
 )
 from tests.support.servers import Run, wait_until
-from tests.support.tcp_proxy import TcpProxy
+from tests.support.tcp_proxy import Hold, TcpProxy
 
 CHAINS = 6  # remediators that are killed side by side, each with a target and a journal of its own
 REST = 90.0  # seconds until what a kill left behind is settled, on a busy machine
@@ -156,8 +158,12 @@ def chains(world: World) -> Iterator[dict[str, list[Chain]]]:
 
 
 def chains_of(chains: dict[str, list[Chain]], world: World, action: str) -> list[Chain]:
+    """The chains of an action; each has gone through one remediation: the runbook is in its journal already."""
     if action not in chains:
         chains[action] = [chain(world, action, number) for number in range(CHAINS)]
+        with ThreadPoolExecutor(CHAINS) as pool:
+            first = list(pool.map(lambda each: each.trial(None), chains[action]))
+        assert [(trial.wrong, trial.effects) for trial in first] == [("", 1)] * CHAINS
     return chains[action]
 
 
@@ -204,9 +210,118 @@ def test_killed_at_every_write(world: World, chains: dict[str, list[Chain]], act
     assert (undisturbed.wrong, undisturbed.effects) == ("", 1)
     assert undisturbed.syncs > 8
     trials = all_of(ours, range(1, undisturbed.syncs + SPARE + 1), lost=lost)
+    # The two writes that everything rests on, the intent's and the outcome's: a heartbeat may have moved them.
+    rest_on = {"diagnosed", "intent"} if lost else {"intent", "outcome"}
+    for _ in range(3):
+        near = sorted(
+            each.at for each in trials if each.at and each.last in ("opened", "diagnosed", "intent", "outcome")
+        )
+        if not rest_on <= {each.last for each in trials if each.killed}:
+            trials += all_of(ours, range(near[0], near[-1] + 2), lost=lost)
     table = "\n".join(f"write {each.at}: last {each.last}, {each.effects} effects" for each in trials)
     print(f"{undisturbed.syncs} writes in an undisturbed run\n{table}")
     wrong = [f"killed at write {each.at} after {each.last}: {each.wrong}" for each in trials if each.wrong]
     assert not wrong, "\n\n".join(wrong)
-    # The two writes that everything rests on were among them: the intent, and the outcome.
-    assert {"diagnosed", "intent"} if lost else {"intent", "outcome"} <= {each.last for each in trials if each.killed}
+    assert rest_on <= {each.last for each in trials if each.killed}
+
+
+# ---- in the middle of the effect --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Middle:
+    """A chain whose calls to its target pass a proxy; `asks` and `answers` are in the bytes of the effect alone."""
+
+    chain: Chain
+    proxy: TcpProxy
+    asks: bytes
+    answers: bytes
+
+
+@pytest.fixture(scope="module", params=ACTIONS)
+def middle(request: pytest.FixtureRequest, world: World) -> Iterator[Middle]:
+    proxy = world.proxy(world.gate.port)
+    ours = chain(world, request.param, CHAINS, proxy)
+    if isinstance(ours.target, Reader):
+        # Of all that is sent, only the effect has the server's own id as a parameter.
+        made = Middle(ours, proxy, ours.target.server.system_identifier.encode(), b"SELECT 1\x00")
+    else:
+        made = Middle(ours, proxy, b"POST /v1.41/containers", b"HTTP/1.1 204")
+    yield made
+    proxy.reset()
+    ours.remediator.process.kill()
+    ours.target.close()
+
+
+def held_and_killed(middle: Middle) -> tuple[float, Hold]:
+    """Ill, alert, intent; the call is on its way and has not arrived; kill -9."""
+    chain = middle.chain
+    since = chain.ready()
+    hold = middle.proxy.hold_on(middle.asks)
+    assert chain.post()
+    hold.wait(REST)
+    chain.remediator.process.kill()
+    assert chain.target.effects == 0
+    return since, hold
+
+
+def finished(middle: Middle, since: float) -> tuple[int, list[str]]:
+    """At rest and judged: effects, and what people were told."""
+    chain = middle.chain
+    chain.remediator.wait_rest(since, REST)
+    wrong, effects = chain.judge(since), chain.target.effects
+    assert not wrong, wrong
+    return effects, [name for row in chain.remediator.episodes(since) for name in chain.world.people(row["id"])]
+
+
+@pytest.mark.timeout(300)
+def test_killed_while_the_call_is_on_its_way(middle: Middle) -> None:
+    """The call arrives after its sender's death: done once, found out, and proven."""
+    since, hold = held_and_killed(middle)
+    hold.release()
+    wait_until(lambda: middle.chain.target.effects, "the call to take effect", START_WITHIN + 5)
+    middle.chain.again()
+    assert finished(middle, since) == (1, [])
+    middle.chain.clear(since)
+
+
+@pytest.mark.timeout(300)
+def test_killed_before_the_answer(middle: Middle) -> None:
+    """Done, and the answer never heard: done once, found out, and proven."""
+    chain = middle.chain
+    since = chain.ready()
+    request = middle.proxy.hold_on(middle.asks)
+    assert chain.post()
+    request.wait(REST)
+    answer = middle.proxy.hold_answer_on(middle.answers)
+    request.release()
+    answer.wait(20)
+    chain.remediator.process.kill()
+    answer.drop()
+    chain.again()
+    assert finished(middle, since) == (1, [])
+    middle.chain.clear(since)
+
+
+@pytest.mark.timeout(300)
+def test_killed_and_the_call_lost(middle: Middle) -> None:
+    """The call never arrives: the target says so, and it is done once by another attempt."""
+    since, hold = held_and_killed(middle)
+    hold.drop()
+    middle.chain.again()
+    assert finished(middle, since) == (1, [])
+    middle.chain.clear(since)
+
+
+@pytest.mark.timeout(300)
+def test_killed_and_the_call_comes_late(middle: Middle) -> None:
+    """The call arrives when all is settled: the target refuses it. Never two effects, whatever was concluded."""
+    since, hold = held_and_killed(middle)
+    middle.chain.again()
+    effects, told = finished(middle, since)
+    hold.release()
+    late = time.monotonic() + 2 * DEADLINE
+    wait_until(lambda: time.monotonic() > late or middle.chain.target.effects > effects, "a while", 3 * DEADLINE, 0.2)
+    assert middle.chain.target.effects == effects
+    assert effects == 1 or told
+    middle.chain.clear(since)

@@ -187,6 +187,23 @@ class TestIntake:
         with pytest.raises(Conflict):
             await journal.click(episode, b"{}")
 
+    async def test_taken_bodies_are_forgotten_after_a_week(self, journal: Journal) -> None:
+        """The journal does not grow with the alerts; what nobody has taken stays, however old."""
+        episode = await opened(journal)
+        await journal.store([("delivery", delivery("k"))])
+        await journal.route(split)
+        await journal.store([("delivery", delivery("k"))])
+        week = 7 * 86400 + 60
+        await sql(journal, f"UPDATE inbox SET received_at = received_at - {week}, processed_at = processed_at - {week}")
+        await journal.sweep()
+
+        def left(tx: Tx) -> int:
+            return int(tx.run(text("SELECT count(*) FROM inbox")).scalar_one())
+
+        assert await journal._store.read(left) == 2
+        assert len(await journal.inbox(episode)) == 1
+        assert await journal.route(split) == 1
+
     async def test_large_batches_and_bodies(self, journal: Journal) -> None:
         """64 deliveries of 100 alerts each are routed at once, each alert to its own episode."""
         body = deliveries(*((f"k{number}", f"f{number}") for number in range(100)))

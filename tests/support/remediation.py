@@ -279,7 +279,7 @@ def _book(name: str, alerts: list[str], job: str, rung: Mapping[str, Any], check
         "target_labels": ["service"],
         "settle": "200ms",
         "ladder": [{**common, **rung}],
-        "proof": {"hold": "2s", "timeout": "20s", "every": "500ms", "checks": [dict(check)]},
+        "proof": {"hold": "2s", "timeout": "20s", "every": "1s", "checks": [dict(check)]},
         "limits": {"cooldown": "1s", "per_hour": 1000, "per_day": 1000},
     }
 

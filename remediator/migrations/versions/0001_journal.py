@@ -48,6 +48,7 @@ def _intake() -> None:
     )
     _partial("inbox_unrouted", "inbox", ["id"], "processed_at IS NULL AND episode IS NULL")
     _partial("inbox_untaken", "inbox", ["episode", "id"], "processed_at IS NULL AND episode IS NOT NULL")
+    _partial("inbox_taken", "inbox", ["processed_at"], "processed_at IS NOT NULL")
     op.create_table(
         "dead_letters",
         sa.Column("id", ID, primary_key=True),
