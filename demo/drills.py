@@ -290,8 +290,8 @@ def leaked_and_poisoned(stack: Stack, story: Story) -> Iterator[None]:
 
 @contextmanager
 def leaked_again(stack: Stack, story: Story) -> Iterator[None]:
-    """The same, and again ten seconds after the service is back: the fault returns within the hold time."""
-    process = stack.start_fault("slow-again", "--after", "10")
+    """The same, and again 25 seconds after the service is back: good by then, and ill again within the hold time."""
+    process = stack.start_fault("slow-again", "--after", "25")
     try:
         with leaked_sessions(stack, story):
             yield

@@ -156,11 +156,13 @@ class Replica:
 
         Then what was claimed is free at once, and the next start on SQLite need not hold off.
         """
-        if clean and self._store.broken is None:
-            await self._store.write(self._left)
-        await self._store.close()
-        if self._witness is not None:
-            self._witness.close()
+        try:
+            if clean and self._store.broken is None:
+                await self._store.write(self._left)
+        finally:
+            await self._store.close()
+            if self._witness is not None:
+                self._witness.close()
 
     def _left(self, tx: Tx) -> None:
         limits.leave(tx, self.owner)

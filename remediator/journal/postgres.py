@@ -12,6 +12,7 @@ cancel a COMMIT that waits for a standby makes PostgreSQL answer success for wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,7 +104,8 @@ class PostgresStore:
         return await undisturbed(self._tried(body, commit=False))
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        with contextlib.suppress(TimeoutError):  # a network that hangs must not hold up the end of the process
+            await asyncio.wait_for(self._engine.dispose(), CONNECT_TIMEOUT)
 
     async def _tried(self, body: Body[T], *, commit: bool) -> T:
         """Until it is committed or certainly not; the last error says which."""
@@ -122,7 +124,8 @@ class PostgresStore:
                     raise self._told(error, again=again) from error
             except (OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if last or not again:
-                    raise JournalError(f"journal {self._where}: {type(error).__name__}: {error}") from error
+                    said = str(error) or "no answer in time"
+                    raise JournalError(f"journal {self._where}: {type(error).__name__}: {said}") from error
             await asyncio.sleep(0.05)
         raise AssertionError("the last try returns or raises")
 

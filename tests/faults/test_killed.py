@@ -82,7 +82,9 @@ class Chain:
         return trial
 
     def ready(self) -> float:
-        """Ill, nothing held off any more; the time from which on episodes count."""
+        """Running and ill, nothing held off any more; the time from which on episodes count."""
+        if not self.remediator.process.alive:  # a trial that failed has left it dead
+            self.again()
         wait_until(lambda: time.time() > self._rested, "the hold-off to be over", HOLD_OFF + 1)
         self.target.sicken()
         self.target.begin()
@@ -241,6 +243,7 @@ class Middle:
 @pytest.fixture(scope="module", params=ACTIONS)
 def middle(request: pytest.FixtureRequest, world: World) -> Iterator[Middle]:
     proxy = world.proxy(world.gate.port)
+    proxy.lasting = True
     ours = chain(world, request.param, CHAINS, proxy)
     if isinstance(ours.target, Reader):
         # Of all that is sent, only the effect has the server's own id as a parameter.

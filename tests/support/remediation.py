@@ -31,6 +31,7 @@ ENVIRONMENT, SERVICES_JOB, QUERIES_JOB = "test", "prep-services", "prep-exporter
 TOKEN, API_TOKEN = "webhook-token-of-the-tests", "api-token-of-the-tests"
 OPTED_IN = {"prep-ops.remediate": "true"}
 START_WITHIN, DEADLINE = 4.0, 4.0  # seconds: an effect may begin, and is over
+SLOW_MACHINE = 20.0  # seconds for an effect where many run at once
 HOLD_OFF = START_WITHIN + DEADLINE  # seconds without an intent after a kill
 SICK, STALLED, SLOW = "ServiceSick", "ServiceStalled", "DatabaseSlow"
 
@@ -250,11 +251,11 @@ _RULES = {
 }
 
 
-def restart_book(services: Iterable[str], **changes: Any) -> dict[str, Any]:
+def restart_book(services: Iterable[str], deadline: float = DEADLINE, **changes: Any) -> dict[str, Any]:
     """A runbook that restarts these services; its proof needs all of them well. `changes` replace whole keys."""
     names = "|".join(services)
     check = {"name": "well", "query": f'max(prep_service_sick{{service=~"{names}"}})', "below": 1}
-    rung = {"action": "restart_service", "diagnose_first": True}
+    rung = {"action": "restart_service", "deadline": f"{deadline:g}s"}
     book = _book("restart", [SICK, STALLED], SERVICES_JOB, rung, check)
     return {**book, "vantage": {"kind": "probe"}, "diagnosis": ["container_facts", "container_logs"], **changes}
 
@@ -262,7 +263,7 @@ def restart_book(services: Iterable[str], **changes: Any) -> dict[str, Any]:
 def query_book(database: str, **changes: Any) -> dict[str, Any]:
     """A runbook that cancels the oldest long query of this database."""
     check = {"name": "none long", "query": f'max(prep_long_queries{{service="{database}"}})', "below": 1}
-    rung = {"action": "cancel_query", "diagnose_first": True}
+    rung = {"action": "cancel_query"}
     book = _book("cancel", [SLOW], QUERIES_JOB, rung, check)
     book["ladder"][0]["params"] |= {"min_age": "300ms", "on_cpu": False}
     return {**book, "vantage": {"kind": "preview"}, "diagnosis": ["long_queries"], **changes}

@@ -76,6 +76,7 @@ class TcpProxy:
     delay           seconds before each piece is sent on, in both directions
     connections     how many have been accepted since the start
     sent, received  bytes sent on to the server, and back to the client
+    lasting         a client that is gone only ends its requests: what it had sent before still arrives at the server
     """
 
     def __init__(self, upstream: Address) -> None:
@@ -86,6 +87,7 @@ class TcpProxy:
         self.connections = 0
         self.sent = 0
         self.received = 0
+        self.lasting = False
         self.holds: list[Hold] = []
         self._resets: dict[str, int] = {}
         self._links: set[_Link] = set()
@@ -288,7 +290,10 @@ class _Link:
                     return self.abort()
             writer.write_eof()
         except (ConnectionError, OSError, RuntimeError):
-            self.abort()
+            if where != "request" or not self._proxy.lasting:
+                return self.abort()
+            with contextlib.suppress(OSError, RuntimeError):
+                writer.write_eof()  # a reset could overtake what has just been sent on
 
     def abort(self) -> None:
         """Reset both sides."""
