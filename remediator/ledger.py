@@ -93,6 +93,7 @@ class Ledger:
     approvals_asked: frozenset[str] = frozenset()
     attempts: tuple[Attempt, ...] = ()
     handed_over: str | None = None
+    handed_over_at: float = 0.0
     hand_over: Mapping[str, Any] = field(default_factory=dict)
     closed: str | None = None
     epoch: int = 0
@@ -231,7 +232,7 @@ def _verdict(ledger: Ledger, event: Event) -> Ledger:
 
 
 def _handed_over(ledger: Ledger, event: Event) -> Ledger:
-    return replace(ledger, handed_over=event.data["reason"], hand_over=event.data)
+    return replace(ledger, handed_over=event.data["reason"], handed_over_at=event.at, hand_over=event.data)
 
 
 def _closed(ledger: Ledger, event: Event) -> Ledger:

@@ -246,6 +246,10 @@ def _standing(view: View, book: Runbook) -> Step:
     if view.rule is None:
         return LookAtRule()
     if view.rule is Answer.NO:
+        told_until = ledger.handed_over_at + max(STANDING, book.proof.hold)
+        if ledger.handed_over and view.now < told_until:
+            # a fault that comes and goes must not take its page back before anybody got it
+            return Wait(min(told_until, view.now + STANDING))
         if ledger.handed_over:
             return Close("cleared", f"The rule is not true any more, after it was handed over ({ledger.handed_over}).")
         return Close("fixed", "Proven fixed, and the rule is not true any more.")

@@ -140,7 +140,7 @@ class Replicas:
             return
         journal, episode = self.journals[who], self.episode(who, pick)
         close = pick % 3 == 0 and not any(one == episode for one, _ in self.attempts)
-        rows = [row.id for row in self.do(journal.inbox(episode))] if pick % 5 else []
+        rows = [row.id for row in self.do(journal.inbox(episode))] if pick % 7 else []
         new = event(episode, self.owned[who][episode] + 1, Kind.CLOSED if close else Kind.REFUSED, self.clock.t)
         try:
             self.do(journal.append([new], takes=rows, close=close, due_at=None if close else DUES[pick % 5]))

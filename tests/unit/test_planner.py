@@ -164,6 +164,14 @@ def test_proven_fixed_but_still_firing_goes_to_people() -> None:
     assert step.reason == "still_firing"
 
 
+def test_a_hand_over_outlives_a_moment_in_which_the_rule_is_not_true() -> None:
+    """Handed over and cleared in the same second: the page would be taken back before anybody got it."""
+    history = History().diagnosed().intent(NOW - 300).outcome(NOW - 290).verdict(NOW - 1, "worse")
+    history.add(Kind.HANDED_OVER, NOW, reason="worse", sentence="s", alertname="RemediationFailed", severity="P2")
+    assert isinstance(next_step(view(history, now=NOW + 1, rule=Answer.NO)), Wait)
+    assert isinstance(next_step(view(history, now=NOW + 121, rule=Answer.NO)), Close)
+
+
 def test_a_stale_alert_is_given_up_to_people() -> None:
     """Refused for an hour: the look at the rule decides between closing and people."""
     old = History(opened_at=NOW - 3700, starts_at=NOW - 3700)
