@@ -85,8 +85,6 @@ class Alertmanager(Strict):
     """For one question or post."""
     receiver: str = "remediator"
     """Active alerts routed to this receiver are read each minute, so that no lost delivery stays lost."""
-    repost: Duration = 60.0
-    """Not used yet: what people must know is said again at every wait of its episode, each minute."""
     keep: Duration = 1800.0
     """`endsAt` of a posted alert: at least 30 minutes ahead, so that it does not resolve by itself."""
 
@@ -128,8 +126,6 @@ class Service(Strict):
     """Said aloud: the only instance of its group may be restarted, the service is down meanwhile."""
     probe: Probe | None = None
     """Without it a runbook with `vantage: {kind: probe}` never acts on this service."""
-    start_period: Duration = 30.0
-    """Not used yet: a proof waits up to `proof.timeout` for the service to come up."""
 
 
 class Database(Strict):
@@ -164,8 +160,6 @@ class Guards(Strict):
     """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
     """This many open firing episodes are a storm: nothing more is started."""
-    storm_calm: Duration = Field(default=600.0, ge=1.0)
-    """Not used yet: a storm is over as soon as fewer episodes are open."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
     """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)

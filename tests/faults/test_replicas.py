@@ -75,6 +75,8 @@ def pair(
     proxy.lasting = True
     first = replica(world, services, database, "first", proxy.url, deadline)
     second = replica(world, services, database, "second", world.gate.url, deadline)
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(Remediator.start, (first, second)))
     with first, second:
         yield Pair(first, second, proxy, database)
         for each in (first, second):
