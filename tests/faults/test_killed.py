@@ -66,7 +66,7 @@ class Chain:
         with Trace(self.world.run, self.remediator.process.pid, self.remediator.folder, at) as trace:
             acknowledged = self.post()
             killed = (
-                wait_until(self._over(since), f"write {at} or the end", REST, 0.1, self.remediator.story) == "killed"
+                wait_until(self._over(since), f"write {at} or the end", REST, 0.3, self.remediator.story) == "killed"
             )
             syncs = trace.syncs()
         last = "nothing"

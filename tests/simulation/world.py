@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from remediator.actions.base import Action, Call, Outcome, Preview, Result, Risk, Settled, Settlement
+from remediator.errors import Transient
 from remediator.events import Event
 from remediator.ledger import Ledger
 from remediator.people import OwnAlert
@@ -32,12 +33,13 @@ class Crash(BaseException):
 
 @dataclass
 class SimClock:
-    """Time that moves only when the simulation moves it."""
+    """Time that moves only when the simulation moves it. `stepped` is what somebody set the wall clock ahead."""
 
     t: float = 0.0
+    stepped: float = 0.0
 
     def now(self) -> float:
-        return START + self.t
+        return START + self.t + self.stepped
 
     def boottime(self) -> float:
         return self.t
@@ -187,6 +189,8 @@ class SimRestart(Action):
 
     async def settle(self, call: Call) -> Settled:
         world = self.world
+        if world.during("target silent"):
+            raise Transient("the target does not answer")
         service = world.services[call.params.service]  # type: ignore[attr-defined]
         if service.started_at > call.intent_at:
             return Settled(Settlement.DONE, "StartedAt is later than the intent")

@@ -280,7 +280,7 @@ def _book(name: str, alerts: list[str], job: str, rung: Mapping[str, Any], check
         "target_labels": ["service"],
         "settle": "200ms",
         "ladder": [{**common, **rung}],
-        "proof": {"hold": "2s", "timeout": "20s", "every": "1s", "checks": [dict(check)]},
+        "proof": {"hold": "2s", "timeout": "20s", "every": "2s", "checks": [dict(check)]},
         "limits": {"cooldown": "1s", "per_hour": 1000, "per_day": 1000},
     }
 
@@ -344,8 +344,8 @@ class Remediator:
         return answer.json()
 
     def episodes(self, since: float = 0.0) -> list[dict[str, Any]]:
-        """Episodes opened since then (UNIX seconds), oldest first."""
-        return [each for each in self.ask("episodes?limit=500")["episodes"] if each["opened_at"] >= since]
+        """Episodes opened since then (UNIX seconds), oldest first; of the latest twenty."""
+        return [each for each in self.ask("episodes?limit=20")["episodes"] if each["opened_at"] >= since]
 
     def events(self, episode: str) -> list[dict[str, Any]]:
         return list(self.ask(f"episodes/{episode}")["events"])
@@ -378,7 +378,7 @@ class Remediator:
         return bool(rows) and all(row["closed_at"] or "handed_over" in self.kinds(row["id"]) for row in rows)
 
     def wait_rest(self, since: float = 0.0, deadline: float = 60.0) -> None:
-        wait_until(lambda: self.at_rest(since), "every episode to be closed or with people", deadline, 0.3, self.story)
+        wait_until(lambda: self.at_rest(since), "every episode to be closed or with people", deadline, 0.5, self.story)
 
     def story(self) -> str:
         """All episodes and their events in a few lines, for a failure's message."""

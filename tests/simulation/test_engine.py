@@ -1,0 +1,117 @@
+"""The real engine and journal through single stories of the simulated world, one promise each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from remediator.actions.base import Call, Outcome, Result
+from remediator.engine import Engine
+from remediator.events import Kind
+from remediator.journal import Routed
+from remediator.reasons import Reason
+from remediator.runbooks import Runbook, Rung
+from remediator.webhook import split
+from remediator.world import World
+from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, history, live, process
+from tests.simulation.world import START, SimService, SimSight, SimWorld
+
+ALWAYS = [(START, START + 100 * HORIZON)]
+
+
+def sick(seed: int = 5, **spans: list[tuple[float, float]]) -> SimWorld:
+    """One service, ill from the start; `spans` name what else is so, underscores for blanks."""
+    world = SimWorld(seed)
+    world.services["engine"] = SimService("engine", sick_since=START)
+    world.spans = {name.replace("_", " "): times for name, times in spans.items()}
+    return world
+
+
+async def test_a_doubt_reaches_people_although_the_target_cannot_be_asked(tmp_path: Path) -> None:
+    """The answer is lost and the target stays silent: after a minute people know, and nothing is redone."""
+    world = sick(answers_lost=ALWAYS, target_silent=ALWAYS)
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        await live(world, engine, START + 900)
+    assert len(world.effects) == 1
+    assert {page.alertname for page in world.pages} == {"RemediationInDoubt"}
+    assert len(world.pages) > 5, "told once is not told: it is a standing state"
+
+
+async def test_without_evidence_nothing_is_restarted(tmp_path: Path) -> None:
+    """A restart would destroy what could not be read."""
+    world = sick(no_evidence=ALWAYS)
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        await live(world, engine, START + 300)
+    assert world.effects == []
+    reasons = {event.data["reason"] for event in world.events if event.kind is Kind.REFUSED}
+    assert reasons == {Reason.NO_EVIDENCE}
+
+
+async def test_a_stepped_clock_does_not_shorten_a_cooldown(tmp_path: Path) -> None:
+    """The wall clock is set half an hour ahead just after a remediation: the next one waits by boot time."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        await live(world, engine, START + 600)
+        assert len(world.effects) == 1
+        world.clock.stepped = BOOK.limits.cooldown
+        world.services["engine"].sick_since = world.clock.now()
+        await live(world, engine, world.clock.now() + 600)
+        assert len(world.effects) == 1, "the step made the cooldown vanish"
+
+
+async def test_an_episode_that_always_fails_reaches_people_and_ends_nothing(tmp_path: Path) -> None:
+    """Looking raises each time: the process lives on, and after three claims people are told."""
+
+    class Broken(SimSight):
+        async def look(
+            self, book: Runbook, rung: Rung, params: BaseModel | None, labels: Mapping[str, str], now: float
+        ) -> World:
+            raise ZeroDivisionError("a mistake of ours")
+
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        engine.sight = Broken(world, engine.actions["restart_service"])  # type: ignore[arg-type]
+        await live(world, engine, START + 300)
+    assert world.effects == []
+    assert "RemediationNeedsPeople" in {page.alertname for page in world.pages}
+
+
+async def test_stopped_in_the_middle_of_an_effect_is_a_doubt_in_the_journal(tmp_path: Path) -> None:
+    """Cancellation while the target works: the outcome in doubt is written before the process goes."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        begun = asyncio.Event()
+
+        async def never_ends(call: Call) -> Outcome:
+            begun.set()
+            await asyncio.Event().wait()
+            return Outcome(Result.DONE, "unreachable")
+
+        engine.actions["restart_service"].execute = never_ends  # type: ignore[method-assign]
+        task = asyncio.ensure_future(until_it_acts(world, engine))
+        await asyncio.wait_for(begun.wait(), 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        (ledger,) = (await history(journal)).values()
+    assert ledger.last is not None
+    assert ledger.last.outcome is Result.IN_DOUBT
+
+
+async def until_it_acts(world: SimWorld, engine: Engine) -> None:
+    """Route, claim and drive, one after the other, as the loop does."""
+
+    def to_alerts(row: Any) -> list[Routed]:
+        return split(row, (BOOK,), SETTINGS.environment)
+
+    world.clock.t = 30
+    await engine.journal.store([("delivery", world.body("engine", "firing"))])
+    while True:
+        await engine.journal.route(to_alerts)
+        for claim in await engine.journal.claim(1):
+            await engine.drive(claim)
+        world.clock.t += 1.0
+        await engine.journal.renew()
