@@ -27,7 +27,7 @@ from remediator.planner import (
 )
 from remediator.reasons import Reason
 from remediator.world import Answer, Health
-from tests.unit.cases import NOW, History, alert, book, facts, proof_look, view, world
+from tests.unit.cases import NOW, History, alert, book, facts, preview, proof_look, view, world
 
 
 def test_evidence_is_read_while_it_settles() -> None:
@@ -128,6 +128,19 @@ def test_not_fixed_takes_the_next_rung_with_a_look_of_its_own() -> None:
     step = next_step(view(history, world=world()))
     assert isinstance(step, Intend)
     assert step.rung.name == "harsh"
+
+
+def test_a_rung_for_the_same_target_touches_nothing_else() -> None:
+    """The query that was cancelled in vain may be terminated; the next one in line is another cause, for people."""
+    mild, harsh = book().ladder
+    same = book(ladder=(mild, harsh.model_copy(update={"same_target": True})))
+    history = History().diagnosed().intent(NOW - 300).outcome(NOW - 290).verdict(NOW - 20, "not_fixed")
+    history.diagnosed(NOW - 5, rung="harsh")
+    other = replace(world(), preview=preview(items=({"id": "c2"},)))
+    assert isinstance(next_step(view(history, world=world(), book=same)), Intend)
+    step = next_step(view(history, world=other, book=same))
+    assert isinstance(step, HandOver)
+    assert step.reason == "another_cause"
 
 
 def test_after_the_last_rung_people() -> None:
