@@ -75,6 +75,7 @@ _OTHERS = (
     select(charges.c.episode, _OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"))
     .outerjoin(episodes, episodes.c.episode == charges.c.episode)
     .where(_OF_RESOURCE, charges.c.episode != bindparam("episode"), _UNHELPED, _BEGAN)
+    .where(or_(_OPEN_END, episodes.c.closed_at.is_(None)))
     .order_by(charges.c.at)
 )
 _ACTIVE = (

@@ -13,10 +13,14 @@ CANCELLED = "canceling statement due to user request"
 
 
 class Target(Protocol):
-    """`effects` counts since `begin`; `sicken` and `heal` return when Prometheus knows."""
+    """`effects` counts since `begin`; `sicken` and `heal` return when Prometheus knows.
+
+    incurable   no effect helps: a second one would be hidden by nothing but the remediator's own knowledge
+    """
 
     name: str
     alertname: str
+    incurable: bool
 
     @property
     def effects(self) -> int: ...
@@ -38,10 +42,12 @@ class Web(SickService):
 class Reader:
     """A PostgreSQL with one session that reads for ever, and begins another query after the first one's cancel.
 
-    The second query must stay: nothing calls it long, and its cancel would be another line in the server's log.
+    The second query must stay: its cancel would be another line in the server's log. Nothing calls it long, unless
+    the target is incurable.
     """
 
     alertname = SLOW
+    incurable = False
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
@@ -89,8 +95,8 @@ class Reader:
         self.server.stop()
 
     def _long(self) -> float:
-        """What an exporter would say: does the first query still run?"""
-        return 1.0 if self._session is not None and self.effects == 0 else 0.0
+        """What an exporter would say: does a query run that counts as long?"""
+        return 1.0 if self._session is not None and (self.incurable or self.effects == 0) else 0.0
 
     def _known(self, long: int) -> None:
         self._world.prometheus.wait_for(f'prep_long_queries{{service="{self.name}"}} == {long}', deadline=30)

@@ -516,21 +516,23 @@ class TestLimits:
             ([("outcome", "in_doubt"), ("settled", "not_done")], False, False),
             ([("settled", "unknown"), ("outcome", "done")], False, True),
             ([("outcome", "done"), ("verdict", "fixed")], False, False),
-            ([("outcome", "done"), ("verdict", "unknown")], False, False),
+            ([("outcome", "done"), ("verdict", "unknown")], False, True),
+            ([("outcome", "done"), ("verdict", "not_fixed")], False, True),
+            ([("outcome", "done"), ("verdict", "not_fixed"), ("closed", "over")], False, False),
         ],
     )
     async def test_doubts_and_holds(
         self, journal: Journal, steps: list[tuple[str, str]], doubt: bool, hold: bool
     ) -> None:
-        """A doubt lasts until it is settled, a hold until it is proved or never began: for all other episodes."""
+        """A doubt lasts until it is settled; a hold until it is proved fixed, never began, or its episode is over."""
         episode, attempt = await acted(journal, "k")
-        field = {"outcome": "result", "settled": "settlement", "verdict": "verdict"}
+        field = {"outcome": "result", "settled": "settlement", "verdict": "verdict", "closed": "reason"}
         for seq, (kind, value) in enumerate(steps, 3):
             one = event(episode, seq, Kind(kind), attempt=attempt, **{field[kind]: value})
             if kind == "outcome":
                 await journal.outcome(one)
             else:
-                await journal.append([one])
+                await journal.append([one], close=kind == "closed")
         facts = await journal.facts("other", BOOK, RESOURCE)
         assert (bool(facts.doubts), bool(facts.holds)) == (doubt, hold)
         assert await journal.open_ends() == (doubt and bool(steps))

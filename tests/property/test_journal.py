@@ -253,7 +253,7 @@ class Replicas:
 
 
 @given(st.lists(STEP, min_size=60, max_size=160))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_order_of_events_breaks_an_invariant(steps: list[tuple[str, int, int]]) -> None:
     """Nothing is lost, nothing is written twice, no limit is exceeded, and whatever waits is due."""
     replicas = Replicas()

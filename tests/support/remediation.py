@@ -32,21 +32,23 @@ TOKEN, API_TOKEN = "webhook-token-of-the-tests", "api-token-of-the-tests"
 OPTED_IN = {"prep-ops.remediate": "true"}
 START_WITHIN, DEADLINE = 4.0, 4.0  # seconds: an effect may begin, and is over
 SLOW_MACHINE = 20.0  # seconds for an effect where many run at once
+PATIENCE = 20.0  # seconds after an effect until it counts as no help
 HOLD_OFF = START_WITHIN + DEADLINE  # seconds without an intent after a kill
 SICK, STALLED, SLOW = "ServiceSick", "ServiceStalled", "DatabaseSlow"
 
-# A service with a web server: well after each start, sick and well again when told. /lives has a line a start.
+# A service with a web server: well after a start unless it is incurable, and what it is told to be meanwhile. /lives has
+# a line a start.
 _SERVICE = r"""
 mkdir -p /www/cgi-bin
-for state in sick well; do
-  value=0; change='echo ok >/www/health'
-  if [ $state = sick ]; then value=1; change='rm -f /www/health'; fi
-  printf '#!/bin/sh\n%s\necho prep_service_sick %s >/www/new; mv /www/new /www/metrics.txt\n' "$change" $value \
-    >/www/cgi-bin/$state
-  printf 'printf "Content-Type: text/plain\\r\\n\\r\\ndone\\n"\n' >>/www/cgi-bin/$state
-  chmod +x /www/cgi-bin/$state
-done
-/www/cgi-bin/well >/dev/null
+state() {  # name, value of the metric, what else it does
+  printf '#!/bin/sh\n%s\necho prep_service_sick %s >/www/new; mv /www/new /www/metrics.txt\n' "$3" "$2" >/www/cgi-bin/$1
+  printf 'printf "Content-Type: text/plain\\r\\n\\r\\ndone\\n"\n' >>/www/cgi-bin/$1
+  chmod +x /www/cgi-bin/$1
+}
+state well 0 'rm -f /www/incurable; echo ok >/www/health'
+state sick 1 'rm -f /www/health'
+state incurable 1 'rm -f /www/health; touch /www/incurable'
+[ -e /www/incurable ] || /www/cgi-bin/well >/dev/null
 echo life >>/www/lives
 trap 'exit 0' TERM INT
 httpd -f -p 127.0.0.1:$PORT -h /www & wait
@@ -73,8 +75,11 @@ class LiveMetrics(StubMetrics):
 class SickService:
     """One container of a compose service. `sicken` makes its health fail until it is restarted, or `heal` is called.
 
-    effects   starts since `began`: what was done to it, by its own count
+    effects     starts since `begin`: what was done to it, by its own count
+    incurable   a restart does not help: a second one is hidden by nothing but the remediator's own knowledge
     """
+
+    incurable = False
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
@@ -96,7 +101,6 @@ class SickService:
 
     def begin(self) -> None:
         """Count effects from now on."""
-        self.began = time.time()
         self._lives = self.lives()
 
     def lives(self) -> int:
@@ -109,7 +113,7 @@ class SickService:
 
     def sicken(self) -> None:
         """From now on sick, and known to Prometheus as such."""
-        self._become("sick", 1)
+        self._become("incurable" if self.incurable else "sick", 1)
 
     def heal(self) -> None:
         """Well without a restart, and known as such."""
@@ -251,20 +255,22 @@ _RULES = {
 }
 
 
-def restart_book(services: Iterable[str], deadline: float = DEADLINE, **changes: Any) -> dict[str, Any]:
+def restart_book(
+    services: Iterable[str], deadline: float = DEADLINE, patience: float = PATIENCE, **changes: Any
+) -> dict[str, Any]:
     """A runbook that restarts these services; its proof needs all of them well. `changes` replace whole keys."""
     names = "|".join(services)
     check = {"name": "well", "query": f'max(prep_service_sick{{service=~"{names}"}})', "below": 1}
     rung = {"action": "restart_service", "deadline": f"{deadline:g}s"}
-    book = _book("restart", [SICK, STALLED], SERVICES_JOB, rung, check)
+    book = _book("restart", [SICK, STALLED], SERVICES_JOB, rung, check, patience)
     return {**book, "vantage": {"kind": "probe"}, "diagnosis": ["container_facts", "container_logs"], **changes}
 
 
-def query_book(database: str, **changes: Any) -> dict[str, Any]:
+def query_book(database: str, patience: float = PATIENCE, **changes: Any) -> dict[str, Any]:
     """A runbook that cancels the oldest long query of this database."""
     check = {"name": "none long", "query": f'max(prep_long_queries{{service="{database}"}})', "below": 1}
     rung = {"action": "cancel_query"}
-    book = _book("cancel", [SLOW], QUERIES_JOB, rung, check)
+    book = _book("cancel", [SLOW], QUERIES_JOB, rung, check, patience)
     book["ladder"][0]["params"] |= {"min_age": "300ms", "on_cpu": False}
     return {**book, "vantage": {"kind": "preview"}, "diagnosis": ["long_queries"], **changes}
 
@@ -280,7 +286,7 @@ def _book(name: str, alerts: list[str], job: str, rung: Mapping[str, Any], check
         "target_labels": ["service"],
         "settle": "200ms",
         "ladder": [{**common, **rung}],
-        "proof": {"hold": "2s", "timeout": "20s", "every": "2s", "checks": [dict(check)]},
+        "proof": {"hold": "2s", "timeout": f"{patience:g}s", "every": "2s", "checks": [dict(check)]},
         "limits": {"cooldown": "1s", "per_hour": 1000, "per_day": 1000},
     }
 
