@@ -275,7 +275,9 @@ def query_book(database: str, patience: float = PATIENCE, **changes: Any) -> dic
     return {**book, "vantage": {"kind": "preview"}, "diagnosis": ["long_queries"], **changes}
 
 
-def _book(name: str, alerts: list[str], job: str, rung: Mapping[str, Any], check: Mapping[str, Any]) -> dict[str, Any]:
+def _book(
+    name: str, alerts: list[str], job: str, rung: Mapping[str, Any], check: Mapping[str, Any], patience: float
+) -> dict[str, Any]:
     """What both have in common. Three tries of what did not begin: a wrong "not begun" must show as two effects."""
     common = {"name": name, "params": {"service": {"label": "service"}}, "deadline": f"{DEADLINE:g}s", "attempts": 3}
     return {
