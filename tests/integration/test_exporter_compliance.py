@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -383,7 +384,8 @@ async def test_concurrent_writers_late_commits_and_restarts(bench: Bench, seed: 
     written = sum(await asyncio.gather(*writers))
     assert written > 100
     for _ in range(200):
-        last = (await scrape(exporter))[COUNT]
+        with contextlib.suppress(Transient):  # the first may still meet what the last cut left behind
+            last = (await scrape(exporter))[COUNT]
         if last >= written:
             break
     there = int(bench.database.value("select count(*) from compliance_checks"))
