@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := build/uv/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test check images lock clean
+.PHONY: help setup demo demo-down test campaign check images lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo-down: ## take down what `make demo KEEP=1` left up
 
 test: setup ## checks and every test, on real servers
 	@scripts/engine run scripts/test $(ARGS)
+
+campaign: setup ## the tests that are too long for every run; about 15 minutes on two idle cores
+	@scripts/engine run scripts/test -m campaign $(ARGS)
 
 check: setup ## linters, types, rules and configuration; no server is started
 	@scripts/check
