@@ -20,7 +20,7 @@ demo-down: ## take down what `make demo KEEP=1` left up
 test: setup ## checks and every test, on real servers
 	@scripts/engine run scripts/test $(ARGS)
 
-campaign: setup ## the tests that are too long for every run; about 15 minutes on two idle cores
+campaign: setup ## the tests that are too long for every run
 	@scripts/engine run scripts/test -m campaign $(ARGS)
 
 check: setup ## linters, types, rules and configuration; no server is started
