@@ -59,6 +59,7 @@ class Chain:
     def __init__(self, world: World, target: Target, remediator: Remediator) -> None:
         self.world, self.target, self.remediator = world, target, remediator
         self._rested = 0.0
+        self._trials = 0
 
     def trial(self, at: int | None, *, lost: bool = False) -> Trial:
         """Ill, alert, killed at the `at`-th write, started again, at rest; what is wrong with it, if anything.
@@ -89,14 +90,19 @@ class Chain:
         if not self.remediator.process.alive:  # a trial that failed has left it dead
             self.again()
         wait_until(lambda: time.time() > self._rested, "the hold-off to be over", HOLD_OFF + 1)
+        self._trials += 1  # each trial is an episode of its own: those with people stay open for a while
         self.target.sicken()
         self.target.begin()
         return time.time()
 
+    @property
+    def alertname(self) -> str:
+        return f"{self.target.alertname}{self._trials}"
+
     def post(self) -> bool:
         """Deliver the alert; was it acknowledged?"""
         try:
-            return self.remediator.post(self.target.name, alertname=self.target.alertname)
+            return self.remediator.post(self.target.name, alertname=self.alertname)
         except OSError:
             return False
 
@@ -133,14 +139,13 @@ class Chain:
         return []
 
     def clear(self, since: float) -> None:
-        """Leave nothing open: a person settles the doubts and mends the target, Alertmanager says resolved."""
-        for doubt in self.remediator.ask("doubts")["doubts"]:
+        """Leave nothing in doubt: a person settles it and mends the target, Alertmanager says resolved."""
+        doubts = self.remediator.ask("doubts")["doubts"]
+        for doubt in doubts:
             self.remediator.settle(doubt["attempt"], "done" if self.target.effects else "not_done")
         self.target.heal()
-        if any(row["closed_at"] is None for row in self.remediator.episodes(since)):
-            assert self.remediator.post(self.target.name, alertname=self.target.alertname, status="resolved")
-            closed = lambda: all(row["closed_at"] for row in self.remediator.episodes(since))  # noqa: E731
-            wait_until(closed, "the episodes to close", REST, 0.3, self.remediator.story)
+        assert self.remediator.post(self.target.name, alertname=self.alertname, status="resolved")
+        wait_until(lambda: not self.remediator.ask("doubts")["doubts"], "the doubts to be settled", REST, 0.3)
 
     def _over(self, since: float) -> object:
         def over() -> str:
