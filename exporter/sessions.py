@@ -91,8 +91,10 @@ class PostgresSession:
         self._last: Turn | None = None
         self._kept: asyncpg.Connection | None = None
         self._opened = 0.0
-        self._login: tuple[float, ExporterError | None] | None = None
-        """When a login was last tried (loop's time), and what came of it."""
+        self._proved = float("-inf")
+        """When a login last succeeded (loop's time)."""
+        self._refused: tuple[float, ExporterError] | None = None
+        """The deadline of the scrape whose login failed last, and why. None once one has succeeded."""
 
     def turn(self) -> Turn:
         """Take a place in the row now, for a `transaction` soon. Whoever takes one must `end()` it."""
@@ -107,14 +109,14 @@ class PostgresSession:
         by its own limit, others still before us) or Permanent (a grant or table is missing).
         """
         loop = asyncio.get_running_loop()
-        deadline = min(deadline, loop.time() + self._settings.query_timeout)
+        until = min(deadline, loop.time() + self._settings.query_timeout)
         turn = turn or self.turn()
         try:
-            if not await turn.come(deadline):
+            if not await turn.come(until):
                 raise Transient(f"postgres {self._name}: the session was busy until the deadline")
             with self._translated("read from"):
-                connection = await self._connection(deadline)
-                async with self._begun(connection, deadline):
+                connection = await self._connection(deadline, until)
+                async with self._begun(connection, until):
                     yield connection
         finally:
             turn.end()
@@ -122,11 +124,10 @@ class PostgresSession:
     async def log_in(self, deadline: float) -> None:
         """Log in as a new client would; raises Unreachable, Transient or Permanent when that fails before `deadline`.
 
-        A login that was tried within the last second, for whatever purpose, is not tried again: its outcome is the
-        answer.
+        A login within the last second, for whatever purpose, is the answer already.
         """
         loop = asyncio.get_running_loop()
-        if self._login is not None and self._login[1] is None and loop.time() - self._login[0] < _FRESH:
+        if loop.time() - self._proved < _FRESH:
             return
         connection = await self._connect(deadline)
         with self._translated("leave"):
@@ -157,27 +158,28 @@ class PostgresSession:
         finally:
             guard.cancel()
 
-    async def _connection(self, deadline: float) -> asyncpg.Connection:
+    async def _connection(self, deadline: float, until: float) -> asyncpg.Connection:
         loop = asyncio.get_running_loop()
         if self._kept is not None and loop.time() - self._opened > self._settings.session_age:
             await self.close()
         if self._kept is None or self._kept.is_closed():
-            self._kept = await self._connect(deadline)
+            self._kept = await self._connect(deadline, until)
             self._opened = loop.time()
         return self._kept
 
-    async def _connect(self, deadline: float) -> asyncpg.Connection:
+    async def _connect(self, deadline: float, until: float | None = None) -> asyncpg.Connection:
+        """Log in before `until`; `deadline` is the scrape's, by which one scrape is told from the next."""
         loop = asyncio.get_running_loop()
-        if self._login is not None and self._login[1] is not None and loop.time() - self._login[0] < _FRESH:
-            error = self._login[1]  # whoever is next in the same scrape need not wait for the same silence
+        if self._refused is not None and deadline == self._refused[0]:
+            error = self._refused[1]  # whoever is next in the same scrape need not wait for the same silence
             raise type(error)(str(error))
         try:
             with self._translated("log in to"):
-                connection = await self._open(deadline - loop.time() - _CUT_BEFORE)
+                connection = await self._open((deadline if until is None else until) - loop.time() - _CUT_BEFORE)
         except ExporterError as error:
-            self._login = loop.time(), error
+            self._refused = deadline, error
             raise
-        self._login = loop.time(), None
+        self._proved, self._refused = loop.time(), None
         return connection
 
     async def _open(self, left: float) -> asyncpg.Connection:
