@@ -35,7 +35,6 @@ SLOW_MACHINE = 20.0  # seconds for an effect where many run at once
 PATIENCE = 20.0  # seconds after an effect until it counts as no help
 HOLD_OFF = START_WITHIN + DEADLINE  # seconds without an intent after a kill
 SICK, STALLED, SLOW = "ServiceSick", "ServiceStalled", "DatabaseSlow"
-VARIANTS = 40  # of SICK and SLOW each, with a number: the same fault under another name is another episode
 
 # A service with a web server: well after a start unless it is incurable, and what it is told to be meanwhile. /lives has
 # a line a start.
@@ -241,18 +240,15 @@ def _rule(name: str, expression: str) -> dict[str, Any]:
     return {"alert": name, "expr": expression, "labels": {"severity": "P2", "runbook": "faults"}}
 
 
-def _variants(name: str) -> list[str]:
-    return [name, *(f"{name}{number}" for number in range(VARIANTS))]
-
-
 _RULES = {
     "groups": [
         {
             "name": "faults",
             "interval": "1s",
             "rules": [
-                *[_rule(name, "prep_service_sick > 0") for name in (*_variants(SICK), STALLED)],
-                *[_rule(name, "prep_long_queries > 0") for name in _variants(SLOW)],
+                _rule(SICK, "prep_service_sick > 0"),
+                _rule(STALLED, "prep_service_sick > 0"),
+                _rule(SLOW, "prep_long_queries > 0"),
             ],
         }
     ]
@@ -266,7 +262,7 @@ def restart_book(
     names = "|".join(services)
     check = {"name": "well", "query": f'max(prep_service_sick{{service=~"{names}"}})', "below": 1}
     rung = {"action": "restart_service", "deadline": f"{deadline:g}s"}
-    book = _book("restart", [*_variants(SICK), STALLED], SERVICES_JOB, rung, check, patience)
+    book = _book("restart", [SICK, STALLED], SERVICES_JOB, rung, check, patience)
     return {**book, "vantage": {"kind": "probe"}, "diagnosis": ["container_facts", "container_logs"], **changes}
 
 
@@ -274,7 +270,7 @@ def query_book(database: str, patience: float = PATIENCE, **changes: Any) -> dic
     """A runbook that cancels the oldest long query of this database."""
     check = {"name": "none long", "query": f'max(prep_long_queries{{service="{database}"}})', "below": 1}
     rung = {"action": "cancel_query"}
-    book = _book("cancel", _variants(SLOW), QUERIES_JOB, rung, check, patience)
+    book = _book("cancel", [SLOW], QUERIES_JOB, rung, check, patience)
     book["ladder"][0]["params"] |= {"min_age": "300ms", "on_cpu": False}
     return {**book, "vantage": {"kind": "preview"}, "diagnosis": ["long_queries"], **changes}
 
@@ -413,7 +409,7 @@ def delivery(
     status: str = "firing",
 ) -> dict[str, Any]:
     """A webhook body of version 4 with one alert a service."""
-    job = job or (QUERIES_JOB if alertname.startswith(SLOW) else SERVICES_JOB)
+    job = job or (QUERIES_JOB if alertname == SLOW else SERVICES_JOB)
     stamp = datetime.now(UTC).isoformat()
     alerts = [
         {
