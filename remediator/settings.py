@@ -46,8 +46,8 @@ class Webhook(Strict):
 class Journal(Strict):
     """The durable truth. SQLite for one process; PostgreSQL for several replicas."""
 
-    url: str = "sqlite+aiosqlite:////var/lib/prep-remediator/journal.db"
-    """`sqlite+aiosqlite:////absolute/path` or `postgresql+asyncpg://user@host/database`, without a password."""
+    url: str = "sqlite:////var/lib/prep-remediator/journal.db"
+    """`sqlite:////absolute/path` or `postgresql+asyncpg://user@host/database`, without a password."""
     password_file: Path | None = None
     """Password of the journal's PostgreSQL role; null where none is asked for."""
     evidence_dir: Path = Path("/var/lib/prep-remediator/evidence")

@@ -50,8 +50,11 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The quick tiers first; `-m "not docker"` and `-m "not e2e"` choose by what a test needs."""
-    items.sort(key=_tier)
+    """The quick tiers first; `-m "not docker"` and `-m "not e2e"` choose by what a test needs.
+
+    In several processes the slow tiers come first: begun last, a slow file would keep one process busy alone.
+    """
+    items.sort(key=_tier, reverse="PYTEST_XDIST_WORKER" in os.environ)
     for item in items:
         if "docker_engine" in getattr(item, "fixturenames", ()):
             item.add_marker("docker")

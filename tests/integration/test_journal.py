@@ -42,7 +42,7 @@ from tests.support.journals import (
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     """An empty journal's place on either engine."""
     if request.param == "sqlite":
-        url = f"sqlite+aiosqlite:///{tmp_path}/journal.db"
+        url = f"sqlite:///{tmp_path}/journal.db"
     else:
         url = request.getfixturevalue("database").dsn()
     place = Place(url, tmp_path)

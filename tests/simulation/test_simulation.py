@@ -64,7 +64,7 @@ def draw(seed: int) -> SimWorld:
 async def process(world: SimWorld, path: Path) -> AsyncIterator[tuple[Engine, Journal]]:
     """One life of the remediator: everything but the journal's file is new."""
     journal = await Journal.open(
-        settings.Journal(url=f"sqlite+aiosqlite:///{path}"),
+        settings.Journal(url=f"sqlite:///{path}"),
         owner="sim",
         clock=world.clock,
         mode="auto",

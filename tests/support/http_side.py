@@ -54,7 +54,7 @@ class Side:
 
 async def open_journal(folder: Path, url: str = "") -> Journal:
     """A SQLite journal in `folder`, or the one at `url`."""
-    shape = settings.Journal(url=url or f"sqlite+aiosqlite:///{folder}/journal.db", evidence_dir=folder / "evidence")
+    shape = settings.Journal(url=url or f"sqlite:///{folder}/journal.db", evidence_dir=folder / "evidence")
     return await Journal.open(
         shape, owner="test", clock=SystemClock(), mode="shadow", config_digest="digest", hold_off=0.0
     )

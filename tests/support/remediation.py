@@ -454,7 +454,7 @@ def _settings(remediator: Remediator, changes: Mapping[str, Any]) -> dict[str, A
         "listen": {"host": "127.0.0.1", "port": remediator.port},
         "webhook": {"token_files": [str(folder / "token")]},
         "api_token_files": [str(folder / "api-token")],
-        "journal": {"url": f"sqlite+aiosqlite:///{remediator.journal}"},
+        "journal": {"url": f"sqlite:///{remediator.journal}"},
         "prometheus": {"urls": [world.prometheus.url], "scrape_interval": "1s", "timeout": "2s"},
         "alertmanager": {"urls": [world.alertmanager.url], "timeout": "2s"},
         "docker": {"gate_url": world.gate.url, "project": world.project, "young": "0s", "timeout": "3s"},

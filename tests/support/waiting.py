@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import socket
 import subprocess
@@ -21,6 +22,10 @@ T = TypeVar("T")
 # Below the kernel's range for outgoing connections (ip_local_port_range starts at 32768), so that no client can
 # take a server's port while the server is down between stop() and start().
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
+# A run in several processes (pytest-xdist names them gw0, gw1, …): each has a part of the ports, since one that was
+# given out and has no listener yet looks free to the others.
+_PARTS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PART = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _claimed: set[int] = set()
 
 
@@ -57,9 +62,9 @@ def wait_until(
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on and that this process has not given out before."""
+    """A TCP port on 127.0.0.1 that nobody listens on and that this run has not given out before."""
     for _ in range(1000):
-        port = random.randint(_FIRST_PORT, _LAST_PORT)
+        port = random.randrange(_FIRST_PORT + _PART, _LAST_PORT, _PARTS)
         if port in _claimed:
             continue
         with socket.socket() as probe:
