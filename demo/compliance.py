@@ -54,7 +54,7 @@ from demo.service import (
     main,
     open_pool,
 )
-from exporter.catalog import ENGINE_SESSIONS
+from exporter.catalog.services import ENGINE_SESSIONS
 
 PORT = 8080
 ABANDONED_SECONDS = 60.0

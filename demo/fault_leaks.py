@@ -20,7 +20,7 @@ import aiohttp
 from demo.environment import Environment, text
 from demo.fault_report import FaultError, tell
 from demo.orders import SAMPLE_ORDER, SAMPLE_RULE_SET
-from exporter.catalog import ENGINE_SESSIONS
+from exporter.catalog.services import ENGINE_SESSIONS
 
 LOOK_SECONDS = 0.04
 """Pause between looks at the engine: an evaluation takes several times as long."""

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from demo.environment import Environment, number, text, whole
 from demo.orders import Orders
 from demo.service import Log, beside, main
-from exporter.catalog import DURATION_BUCKETS
+from exporter.catalog.entries import DURATION_BUCKETS
 
 PORT = 8080
 CLIENT_SECONDS = 20.0

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from demo.service import Log, Pool
-from exporter.catalog import CACHE_REQUESTS
+from exporter.catalog.services import CACHE_REQUESTS
 
 _PREFIX = "regengine:regulation:"
 _QUIET_SECONDS = 10.0

@@ -5,6 +5,7 @@ In: settings. Out: a `ScrapeEngine` that has not started. Nothing is opened here
 
 from __future__ import annotations
 
+from exporter.collector_settings import Collectors
 from exporter.collectors.base import Collector
 from exporter.collectors.compliance import ComplianceCollector
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
@@ -14,7 +15,7 @@ from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
-from exporter.settings import Collectors, Settings
+from exporter.settings import Settings
 from exporter.statefile import StateFile
 
 

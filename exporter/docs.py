@@ -15,14 +15,15 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from exporter import catalog
+from exporter.catalog import COLLECTORS, METRICS
+from exporter.catalog.entries import Label, Metric
 from exporter.collectors.compliance import INDEXES
 from exporter.settings import Settings
 
 _HEAD = """\
 # Metrics
 
-Made from `exporter/catalog.py` by `python -m exporter.docs docs/metrics.md`; a test holds the two equal.
+Made from `exporter/catalog/` by `python -m exporter.docs docs/metrics.md`; a test holds the two equal.
 
 Every name begins with `prep_`. Units are base units. Points in time are UNIX seconds, so an age is `time() - x`. A
 label has a closed set of values, or values that are names out of the configuration; no SQL, id or error text is in one.
@@ -79,7 +80,7 @@ Durations are written `500ms`, `15s`, `2m`, `1h30m`. `<name>` is a name of your 
 
 def page() -> str:
     """The whole page."""
-    sections = "\n".join((_HEAD, *(_section(name) for name in catalog.COLLECTORS)))
+    sections = "\n".join((_HEAD, *(_section(name) for name in COLLECTORS)))
     return f"{sections}\n{_SETTINGS}" + "".join(f"{line}\n" for line in _settings(Settings, ""))
 
 
@@ -117,21 +118,21 @@ def _default(field: FieldInfo) -> str:
 
 
 def _section(name: str) -> str:
-    collector = catalog.COLLECTORS[name]
+    collector = COLLECTORS[name]
     lines = [f"## {name}", "", f"{collector.summary} Runs {collector.runs}. Needs {collector.needs}.", ""]
     lines += ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
-    lines += [_row(metric) for metric in catalog.METRICS.values() if metric.collector == name]
+    lines += [_row(metric) for metric in METRICS.values() if metric.collector == name]
     notes = {"postgres": _POSTGRES, "compliance": _COMPLIANCE.format(indexes=INDEXES.strip())}
     return "\n".join([*lines, "", *([notes[name]] if name in notes else [])])
 
 
-def _row(metric: catalog.Metric) -> str:
+def _row(metric: Metric) -> str:
     labels = "<br>".join(_label(label) for label in metric.labels)
     bounds = f" Buckets: {', '.join(f'{bound:g}' for bound in metric.buckets)}." if metric.buckets else ""
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{bounds} |"
 
 
-def _label(label: catalog.Label) -> str:
+def _label(label: Label) -> str:
     values = "" if label.values is None else ": " + ", ".join(f"`{value}`" for value in label.values)
     return f"`{label.name}` ({label.source}){values}"
 

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exporter.catalog import METRICS, Metric
+from exporter.catalog import METRICS
+from exporter.catalog.entries import Metric
 from exporter.samples import AnySample, HistogramSample
 
 _GZIP_LEVEL = 1

@@ -34,7 +34,8 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from exporter.catalog import HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS, Metric
+from exporter.catalog.entries import Metric
+from exporter.catalog.services import HTTP_DURATION, HTTP_IN_FLIGHT, HTTP_REQUESTS
 
 METRICS_PATH = "/metrics"
 UNMATCHED = "unmatched"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.catalog import Metric
+from exporter.catalog.entries import Metric
 
 MAX_LABEL_LENGTH = 128
 """Characters of a label value; a configured name longer than that is a mistake."""

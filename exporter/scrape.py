@@ -22,7 +22,7 @@ from typing import Self
 
 import structlog
 
-from exporter import catalog
+from exporter.catalog import itself as catalog
 from exporter.collectors.base import Collector
 from exporter.errors import ExporterError
 from exporter.landing import Health

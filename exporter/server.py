@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
-from exporter import catalog
+from exporter.catalog import itself as catalog
 from exporter.exposition import negotiate, render
 from exporter.landing import page
 from exporter.samples import AnySample, Sample

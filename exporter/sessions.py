@@ -26,8 +26,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import asyncpg
 
+from exporter.collector_settings import PostgresServer
 from exporter.errors import ConfigError, ExporterError, Permanent, Transient, Unreachable
-from exporter.settings import PostgresServer, secret
+from exporter.settings import secret
 
 APPLICATION_NAME = "prep_exporter"
 

@@ -34,8 +34,8 @@ PROGRAMS: tuple[tuple[str, str, type[BaseModel]], ...] = (
 _HEAD = """\
 # Configuration
 
-Made from `remediator/settings.py` and `exporter/settings.py` by `python scripts/config_docs.py`; a test holds the two
-equal.
+Made from `remediator/settings.py`, `exporter/settings.py` and `exporter/collector_settings.py` by
+`python scripts/config_docs.py`; a test holds them equal.
 
 Each program reads one YAML file, which `--config.file` names. A key that is not listed here is refused, and so is a
 value out of its range. `--config.check` tells every fault and starts nothing; with a fault the exit code is 2.

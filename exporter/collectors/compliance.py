@@ -14,12 +14,12 @@ from typing import Any
 
 import asyncpg
 
-from exporter import catalog
+from exporter.catalog import compliance as catalog
+from exporter.collector_settings import ComplianceCollector as ComplianceSettings
 from exporter.cursor import Advance, Bounds, Row, State, Totals, View, advance, fresh, resume
 from exporter.errors import Permanent
 from exporter.samples import AnySample, Collected, HistogramSample, Sample
 from exporter.sessions import PostgresSession
-from exporter.settings import ComplianceCollector as ComplianceSettings
 from exporter.statefile import StateFile
 from exporter.workers import Worker
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from exporter import catalog
+from exporter.catalog import containers as catalog
 from exporter.collectors.inventory import Inventory, Reading, Running
 from exporter.samples import Collected, Sample
 from exporter.workers import Worker

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter import catalog
+from exporter.catalog import disk as catalog
 from exporter.errors import Transient
 from exporter.samples import Collected, Sample
 from exporter.workers import Worker

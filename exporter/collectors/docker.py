@@ -18,12 +18,12 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from exporter import catalog
+from exporter.catalog import containers as catalog
+from exporter.collector_settings import DockerCollector as DockerSettings
 from exporter.collectors.containers import Reader
 from exporter.collectors.inventory import Inventory, Reading, Running
 from exporter.errors import Permanent, Transient, Unreachable
 from exporter.samples import Collected, Sample, state_set
-from exporter.settings import DockerCollector as DockerSettings
 from exporter.workers import Worker
 
 _PROJECT = "com.docker.compose.project"

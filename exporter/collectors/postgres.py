@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from exporter import catalog
+from exporter.catalog import postgres as catalog
+from exporter.catalog.entries import Metric
 from exporter.errors import ExporterError, Permanent, Transient, Unreachable
 from exporter.samples import Collected, Sample, state_set
 from exporter.sessions import PostgresSession, Turn
@@ -95,7 +96,7 @@ def parse(server: str, row: Mapping[str, Any]) -> tuple[Sample, ...]:
     """
     if not row["sees_all"]:
         raise Permanent(f"postgres {server}: the role does not see other sessions; GRANT pg_monitor to it")
-    values: tuple[tuple[catalog.Metric, tuple[str, ...], Any], ...] = (
+    values: tuple[tuple[Metric, tuple[str, ...], Any], ...] = (
         (catalog.POSTGRES_CONNECTIONS, (), row["connections"]),
         (catalog.POSTGRES_CONNECTIONS_MAX, (), row["connections_max"]),
         (catalog.POSTGRES_OLDEST_QUERY, (), row["oldest_query"]),

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from exporter.collector_settings import PostgresServer as PostgresSettings
 from exporter.samples import AnySample, Collected, HistogramSample
-from exporter.settings import PostgresServer as PostgresSettings
 from tests.support.servers import Database, PostgresServer
 
 ROLE, ROLE_PASSWORD = "prep_exporter", "secret-of-the-exporter"

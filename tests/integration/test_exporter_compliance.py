@@ -15,13 +15,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from exporter.collector_settings import ComplianceCollector as ComplianceSettings
 from exporter.collectors.compliance import ROWS_QUERY, ComplianceCollector
 from exporter.collectors.postgres import PostgresCollector
 from exporter.errors import Permanent, StateError, Transient
 from exporter.samples import HistogramSample
 from exporter.scrape import ScrapeEngine
 from exporter.sessions import PostgresSession
-from exporter.settings import ComplianceCollector as ComplianceSettings
 from exporter.statefile import DiskFiles, StateFile
 from tests.integration.exporter_parts import ROLE, in_seconds, platform, postgres_settings, shown, values
 from tests.support.servers import Database, PostgresServer, Run, wait_until

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from exporter.collector_settings import DockerCollector as DockerSettings
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.errors import Transient, Unreachable
-from exporter.settings import DockerCollector as DockerSettings
 from tests.integration.exporter_parts import in_seconds, shown, values
 from tests.support.docker_engine import ServiceContainer
 from tests.support.servers import DockerEngine, wait_until

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from exporter import docs
-from exporter.catalog import COLLECTORS, METRICS, Label, Metric
+from exporter.catalog import COLLECTORS, METRICS, SUBJECTS
+from exporter.catalog.entries import Label, Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,12 @@ _FORBIDDEN_LABELS = {
     "type", "region", "zone", "cluster", "az", "dc", "owner", "customer", "stage", "service", "env", "environment",
     "instance", "job", "le", "quantile", "alertname", "severity",
 }  # fmt: skip
+
+
+def test_no_family_and_no_collector_is_in_two_subjects() -> None:
+    """The one table is made of all the subjects' entries, none of them lost to another of the same name."""
+    assert len(METRICS) == sum(len(subject.SUBJECT.metrics) for subject in SUBJECTS)
+    assert len(COLLECTORS) == sum(len(subject.SUBJECT.collectors) for subject in SUBJECTS)
 
 
 def naming_faults(metric: Metric) -> list[str]:

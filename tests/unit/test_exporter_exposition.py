@@ -9,19 +9,19 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import catalog
+from exporter.catalog import compliance, containers, disk, postgres
 from exporter.exposition import OPENMETRICS, TEXT, Format, negotiate, render
 from exporter.samples import AnySample, HistogramSample, Sample, faults, state_set
 
 COUNTS = (1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 4)
 
 SAMPLES: tuple[AnySample, ...] = (
-    Sample(catalog.FILESYSTEM_FREE, ('/odd "path"\\with\nline',), 1e18),
-    Sample(catalog.POSTGRES_UP, ("postgres",), 1.0),
-    Sample(catalog.POSTGRES_UP, ("other",), 0.0),
-    HistogramSample(catalog.COMPLIANCE_DURATION, (), COUNTS, 12.5),
-    Sample(catalog.COMPLIANCE_FAILED, (), 7.0),
-    Sample(catalog.CONTAINER_CPU, ("redis",), 0.125),
+    Sample(disk.FILESYSTEM_FREE, ('/odd "path"\\with\nline',), 1e18),
+    Sample(postgres.POSTGRES_UP, ("postgres",), 1.0),
+    Sample(postgres.POSTGRES_UP, ("other",), 0.0),
+    HistogramSample(compliance.COMPLIANCE_DURATION, (), COUNTS, 12.5),
+    Sample(compliance.COMPLIANCE_FAILED, (), 7.0),
+    Sample(containers.CONTAINER_CPU, ("redis",), 0.125),
 )
 
 
@@ -99,13 +99,13 @@ def test_format_is_what_the_scraper_likes_best(accept: str, expected: Format) ->
 @pytest.mark.parametrize(
     ("sample", "told"),
     [
-        (Sample(catalog.POSTGRES_UP, (), 1.0), "0 label values for 1"),
-        (Sample(catalog.POSTGRES_ROLE, ("p", "king"), 1.0), "outside its set"),
-        (Sample(catalog.POSTGRES_UP, ("x" * 200,), 1.0), "longer than"),
-        (Sample(catalog.CONTAINER_CPU, ("x",), -1.0), "cannot be"),
-        (Sample(catalog.CONTAINER_CPU, ("x",), math.nan), "cannot be"),
-        (Sample(catalog.COMPLIANCE_DURATION, (), 1.0), "not one value"),
-        (HistogramSample(catalog.COMPLIANCE_DURATION, (), (1, 2), 1.0), "not the catalog's"),
+        (Sample(postgres.POSTGRES_UP, (), 1.0), "0 label values for 1"),
+        (Sample(postgres.POSTGRES_ROLE, ("p", "king"), 1.0), "outside its set"),
+        (Sample(postgres.POSTGRES_UP, ("x" * 200,), 1.0), "longer than"),
+        (Sample(containers.CONTAINER_CPU, ("x",), -1.0), "cannot be"),
+        (Sample(containers.CONTAINER_CPU, ("x",), math.nan), "cannot be"),
+        (Sample(compliance.COMPLIANCE_DURATION, (), 1.0), "not one value"),
+        (HistogramSample(compliance.COMPLIANCE_DURATION, (), (1, 2), 1.0), "not the catalog's"),
     ],
 )
 def test_sample_that_breaks_a_promise_is_found(sample: AnySample, told: str) -> None:
@@ -123,7 +123,7 @@ def test_duplicate_is_found_and_good_samples_are_not() -> None:
 
 def test_state_set_has_every_state() -> None:
     """Each state has its series, so that none is missing from an alert; a strange one is a mistake."""
-    found = state_set(catalog.POSTGRES_ROLE, ("postgres",), ["replica"])
+    found = state_set(postgres.POSTGRES_ROLE, ("postgres",), ["replica"])
     assert {sample.labels[1]: sample.value for sample in found} == {"primary": 0.0, "replica": 1.0}
     with pytest.raises(ValueError, match="king"):
-        state_set(catalog.POSTGRES_ROLE, ("postgres",), ["king"])
+        state_set(postgres.POSTGRES_ROLE, ("postgres",), ["king"])

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from exporter import catalog
+from exporter.catalog import disk, postgres
 from exporter.errors import Permanent, Transient
 from exporter.samples import Collected, Result, Sample
 from exporter.scrape import Background, ScrapeEngine, self_samples
 from exporter.server import budget
 from tests.unit.exporter_time import in_virtual_time, now
 
-UP = Sample(catalog.POSTGRES_UP, ("postgres",), 1.0)
-FREE = Sample(catalog.FILESYSTEM_FREE, ("/",), 5.0)
+UP = Sample(postgres.POSTGRES_UP, ("postgres",), 1.0)
+FREE = Sample(disk.FILESYSTEM_FREE, ("/",), 5.0)
 
 
 @dataclass
@@ -159,7 +159,7 @@ async def test_failure_shows_no_old_value() -> None:
 @virtual
 async def test_broken_promise_is_not_shown() -> None:
     """A collector with a series twice, or a label outside its set, is refused; the page stays whole."""
-    strange = Sample(catalog.POSTGRES_ROLE, ("postgres", "king"), 1.0)
+    strange = Sample(postgres.POSTGRES_ROLE, ("postgres", "king"), 1.0)
     engine = ScrapeEngine(
         [Fake("postgres", gives=Collected((UP, UP))), Fake("disk", gives=Collected((FREE,))), Fake("compliance")]
     )
