@@ -62,6 +62,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("e2e")
 
 
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    """Before a campaign: how long it may take, by what each of its tests allows itself."""
+    budgets = [mark.kwargs["seconds"] for item in items for mark in item.iter_markers("campaign")]
+    if config.option.markexpr != "campaign" or not budgets:
+        return None
+    return f"campaign: {len(budgets)} tests, time budget {sum(budgets) / 60:.0f} min"
+
+
 def _tier(item: pytest.Item) -> int:
     here = Path(__file__).parent
     folder = item.path.relative_to(here).parts[0] if item.path.is_relative_to(here) else ""
