@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := build/uv/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test campaign check images lock clean
+.PHONY: help setup demo demo-down test campaign bench check images lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: setup ## checks and every test, on real servers
 
 campaign: setup ## the tests that are too long for every run
 	@scripts/engine run scripts/test -m campaign $(ARGS)
+
+bench: ## measure a scrape beside the exporters that a team would run instead
+	@scripts/setup --bench
+	@.venv/bin/python -m bench.scrape $(ARGS)
 
 check: setup ## linters, types, rules and configuration; no server is started
 	@scripts/check

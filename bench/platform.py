@@ -1,0 +1,118 @@
+"""What is scraped in a bench: PostgreSQL with a replica and two databases that differ in size only, Redis; and ours.
+
+The tables are filled with the past, so that a scrape finds nothing new to count but must find that out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import yaml
+
+from bench import cpu
+from tests.integration.exporter_parts import ROLE, ROLE_PASSWORD, platform
+from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port
+
+SMALL_ROWS = 100_000
+# Large enough that both tables' indexes stay in memory, as on the machine of a live platform.
+SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "autovacuum": "off", "max_parallel_workers_per_gather": "0"}
+
+_PAYMENTS = """
+insert into payments
+    (order_ref, amount_minor, currency, provider, method, status, failure_reason, created_at, finalized_at)
+select 'order-' || n, 1000 + n % 9000, 'usd', 'stripe', 'card',
+    case when n % 50 = 0 then 'failed' else 'succeeded' end, case when n % 50 = 0 then 'card_declined' end,
+    at - interval '1 s', at
+from (
+    select n, now() - interval '1 hour' - n * interval '400 days' / {rows} as at from generate_series(1, {rows}) as n
+) as made;
+insert into compliance_checks (order_ref, rule_set, created_at, finished_at, result)
+select 'order-' || n, 'kitchen', at - interval '300 ms', at, 'pass'
+from (select n, now() - interval '1 hour' - n * interval '1 minute' as at from generate_series(1, 100000) as n) as made;
+vacuum analyze payments; vacuum analyze compliance_checks;
+"""
+
+
+@dataclass
+class Platform:
+    """The servers and the two databases."""
+
+    postgres: PostgresServer
+    replica: PostgresServer
+    redis: RedisServer
+    large: Database
+    small: Database
+
+    @classmethod
+    @contextmanager
+    def made(cls, run: Run, rows: int) -> Iterator[Self]:
+        """Started and filled; ended afterwards."""
+        postgres = PostgresServer(run, SETTINGS, name="primary").start()
+        redis = RedisServer(run).start()
+        redis.command("CONFIG", "SET", "maxmemory", "256mb")
+        databases = []
+        for number in (rows, SMALL_ROWS):
+            database = platform(postgres)
+            for statement in _PAYMENTS.format(rows=number).split(";\n"):
+                if statement.strip():
+                    database.sql(statement)
+            databases.append(database)
+        postgres.sql("checkpoint")
+        replica = postgres.replica(name="replica")
+        yield cls(postgres, replica, redis, *databases)
+        for server in (replica, postgres, redis):
+            server.stop()
+
+    def servers_cpu(self) -> float:
+        """CPU seconds that PostgreSQL (both servers, all their processes) and Redis have used so far."""
+        return sum(cpu.of_tree(server.pid) for server in (self.postgres, self.replica)) + cpu.of_process(self.redis.pid)
+
+    def transactions(self) -> int:
+        """Transactions that the large database has ended so far."""
+        counted = "select xact_commit + xact_rollback from pg_stat_database where datname = "
+        return int(self.postgres.value(f"{counted}'{self.large.name}'"))
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our exporter's process and port."""
+
+    pid: int
+    port: int
+
+
+@contextmanager
+def exporter_of_ours(run: Run, made: Platform, database: Database) -> Iterator[Ours]:
+    """`prep-exporter` with every collector that works at scrape time, as a process."""
+    folder, port = run.folder("ours"), free_port()
+    path = folder / "exporter.yml"
+    path.write_text(yaml.safe_dump(_config(folder, made, database, port)))
+    service = Service(
+        run, ["prep-exporter", f"--config.file={path}"], ready_url=f"http://127.0.0.1:{port}/-/healthy", name="ours"
+    )
+    service.start()
+    yield Ours(service.pid, port)
+    service.kill()
+
+
+def _config(folder: Path, made: Platform, database: Database, port: int) -> dict[str, object]:
+    secret = folder / "password"
+    secret.write_text(f"{ROLE_PASSWORD}\n")
+    server = {"host": "127.0.0.1", "database": database.name, "user": ROLE, "password_file": str(secret)}
+    return {
+        "web": {"listen_address": f"127.0.0.1:{port}"},
+        "collectors": {
+            "postgres": {
+                "servers": {
+                    "postgres": {**server, "port": made.postgres.port},
+                    "postgres-replica": {**server, "port": made.replica.port},
+                }
+            },
+            "compliance": {"state_file": str(folder / "compliance.json")},
+            "disk": {"paths": {"/": "/"}},
+        },
+    }
