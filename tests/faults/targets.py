@@ -62,6 +62,8 @@ class Reader:
         self.server = PostgresServer(world.run, options, name=name).start()
         self.server.role("prep_app", "prep_app")
         self.server.role("prep_remediator", "prep_remediator", "pg_read_all_stats", "pg_signal_backend")
+        # As the server has it by itself: a call that has arrived is carried out, whether or not its sender lives.
+        self.server.sql("alter role prep_remediator set client_connection_check_interval = 0")
         self._block = contextlib.ExitStack()
         self._session: Session | None = None
         self._seen = 0
