@@ -1,8 +1,8 @@
 """The remediator's own direct probe of a target, past every exporter. Reads only.
 
 A service answers the URL of its settings with the expected status and in time; a database takes a connection
-and answers `SELECT 1`. Down is said only when nobody listens there (refused, or no such host): a server that
-takes the connection and does not answer is sick.
+and answers `SELECT 1`. A service is down only when nobody takes the connection (refused, no such host, or neither
+name nor address answers, as with a container between two crashes): one that takes it and does not answer is sick.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from remediator.settings import Database, Probe, Settings
 from remediator.world import Health
 
 BODY = 2048  # bytes of an answer that are worth reading
+CONNECT = 0.8  # part of the probe's time in which the connection, the name's address included, must be taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ async def _http(wanted: Probe, session: aiohttp.ClientSession, patient: bool) ->
     began = time.monotonic()
     # A pooled connection that the target closed on its restart would look like a fault of the new one.
     headers = {"Connection": "close", "User-Agent": "prep-remediator"}
-    timeout = aiohttp.ClientTimeout(total=limit)
+    timeout = aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT)
     try:
         async with session.get(wanted.url, headers=headers, timeout=timeout, allow_redirects=False) as response:
             body = await read_bounded(response, BODY)
             status = response.status
-    except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError) as error:
+    except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorDNSError, aiohttp.ConnectionTimeoutError) as error:
         return Probed(Health.DOWN, f"{wanted.url}: {describe(error)}")
     except TimeoutError:
         return Probed(Health.SICK, f"{wanted.url}: no answer within {human(limit)}")

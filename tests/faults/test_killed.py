@@ -229,7 +229,9 @@ def all_of(chains: Sequence[Chain], kills: Sequence[int], *, lost: bool) -> list
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("lost", [False, pytest.param(True, marks=pytest.mark.campaign(seconds=180))], ids=["written", "lost"])
+@pytest.mark.parametrize(
+    "lost", [False, pytest.param(True, marks=pytest.mark.campaign(seconds=180))], ids=["written", "lost"]
+)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_at_every_write(world: World, chains: dict[str, list[Chain]], action: str, lost: bool) -> None:
     """From the delivery to the episode's end, at each of its writes: one effect, or people know better."""

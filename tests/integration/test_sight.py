@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -346,15 +347,31 @@ async def test_a_slow_probe_does_not_make_the_look_stale(
     assert 101.1 < world.looked_at < 102.5
 
 
+@contextmanager
+def taken_by_nobody() -> Iterator[int]:
+    """A port at which a connection is neither taken nor refused: its queue is full, so the kernel drops what comes."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
 async def test_the_direct_probe_tells_down_from_sick(
     seen: Stack, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """Refused is down, a wrong status sick, nothing configured unknown."""
-    with StubServer() as server:
+    """Refused or taken by nobody is down; a wrong status, or no answer, is sick; nothing configured is unknown."""
+    with StubServer() as server, taken_by_nobody() as unanswered, socket.create_server(("127.0.0.1", 0)) as mute:
         services = {
             "healthy": {"probe": {"url": server.url}},
             "wrong": {"probe": {"url": server.url, "status": 204}},
             "down": {"probe": {"url": f"http://127.0.0.1:{free_port()}"}},
+            "unanswered": {"probe": {"url": f"http://127.0.0.1:{unanswered}", "timeout": "500ms"}},
+            "mute": {"probe": {"url": f"http://127.0.0.1:{mute.getsockname()[1]}", "timeout": "500ms"}},
             "unprobed": {},
         }
         sight = Sight(config_of(seen, tmp_path, services=services), session, {}, CLOCK)
@@ -363,6 +380,8 @@ async def test_the_direct_probe_tells_down_from_sick(
         "healthy": Health.HEALTHY,
         "wrong": Health.SICK,
         "down": Health.DOWN,
+        "unanswered": Health.DOWN,
+        "mute": Health.SICK,
         "unprobed": Health.UNKNOWN,
         "strange": Health.UNKNOWN,
     }
