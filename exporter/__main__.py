@@ -19,9 +19,11 @@ import structlog
 from aiohttp import web
 
 from exporter.build import build
-from exporter.errors import ConfigError
+from exporter.checks import check
+from exporter.errors import ConfigError, Fault
 from exporter.server import Routes, build_info
 from exporter.settings import Settings, check_files, load
+from exporter.yaml_file import Document
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load(options.config_file)
         if options.config_check:
-            check_files(settings)
+            _check(settings, options.config_file)
     except ConfigError as error:
         print(error, file=sys.stderr)
         print(
@@ -47,6 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     _set_up_logging(options.log_level, options.log_format, sys.stderr)
     return asyncio.run(_serve(settings, options.listen_address or settings.web.listen_address))
+
+
+def _check(settings: Settings, file: Path) -> None:
+    """What the file alone cannot say: about the files it names, and by the servers. Raises ConfigError."""
+    found: list[Fault] = []
+    try:
+        check_files(settings)
+    except ConfigError as error:
+        found += error.faults
+    document = Document.read(file.read_text(encoding="utf-8"), str(file))
+    found += asyncio.run(check(settings, document.where))
+    if found:
+        raise ConfigError(found)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config.check",
         dest="config_check",
         action="store_true",
-        help="tell every mistake in the configuration and end",
+        help="tell every mistake in the configuration, ask its servers for what is missing there, and end",
     )
     add("--web.listen-address", dest="listen_address", metavar="HOST:PORT", help="instead of web.listen_address")
     add("--log.level", dest="log_level", choices=sorted(_LEVELS), default="info")

@@ -5,18 +5,23 @@ In: settings. Out: a `ScrapeEngine` that has not started. Nothing is opened here
 
 from __future__ import annotations
 
+from typing import Any
+
 from exporter.collector_settings import Collectors
+from exporter.collectors import compliance, payments, security
 from exporter.collectors.base import Collector
-from exporter.collectors.compliance import ComplianceCollector
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.disk import DiskCollector
 from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
+from exporter.cursor_settings import CursorSettings
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
 from exporter.statefile import StateFile
+from exporter.table_cursor import CursorCollector
+from exporter.table_reading import Reading
 
 
 def build(settings: Settings) -> ScrapeEngine:
@@ -40,12 +45,24 @@ def build(settings: Settings) -> ScrapeEngine:
 
 def _on_postgres(collectors: Collectors) -> list[Collector]:
     """One session a server, shared by all that read it: never more than one connection held."""
-    postgres, compliance, found = collectors.postgres, collectors.compliance, list[Collector]()
+    postgres, found = collectors.postgres, list[Collector]()
     if postgres is None:
         return found
     sessions = {name: PostgresSession(name, server) for name, server in postgres.servers.items()}
     if postgres.enabled:
         found.append(PostgresCollector(sessions, postgres.long_query_seconds))
-    if compliance and compliance.enabled:
-        found.append(ComplianceCollector(sessions[compliance.server], compliance, StateFile(compliance.state_file)))
+    for settings, reading in cursors(collectors):
+        found.append(CursorCollector(sessions[settings.server], reading, settings, StateFile(settings.state_file)))
+    return found
+
+
+def cursors(collectors: Collectors) -> list[tuple[CursorSettings, Reading[Any]]]:
+    """The cursors that run, in the order in which they are asked."""
+    found: list[tuple[CursorSettings, Reading[Any]]] = []
+    if collectors.payments and collectors.payments.enabled:
+        found.append((collectors.payments, payments.reading(collectors.payments)))
+    if collectors.compliance and collectors.compliance.enabled:
+        found.append((collectors.compliance, compliance.reading(collectors.compliance)))
+    if collectors.security and collectors.security.enabled:
+        found.append((collectors.security, security.reading(collectors.security)))
     return found

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from exporter.cursor_settings import ComplianceCollector, PaymentsCollector, SecurityCollector
 from exporter.durations import Duration
 from exporter.setting_types import AbsolutePath, Name, Strict
 
@@ -77,28 +78,6 @@ class ContainersCollector(Strict):
     """Ask Docker's stats call, in the background, for containers whose files cannot be read."""
 
 
-class ComplianceCollector(Strict):
-    """Collector `compliance`: a cursor over the platform's table."""
-
-    enabled: bool = True
-    """Whether it runs."""
-    server: Name = "postgres"
-    """A key of `collectors.postgres.servers`; it must be the primary."""
-    state_file: AbsolutePath = Path("/var/lib/prep-exporter/compliance.json")
-    """Where the cursor's position and totals are kept; a file of this exporter's own, on a volume that stays."""
-    overlap: Duration = 600.0
-    """How far back the cursor looks at most for rows that were committed late. A transaction that stays open for
-    longer may be missed, which is shown."""
-    margin: Duration = 10.0
-    """How far back it looks always, for clocks that differ."""
-    batch_rows: int = Field(default=20_000, ge=1, le=1_000_000)
-    """New rows counted in one scrape at most; the rest follows in the next ones."""
-    remembered_rows: int = Field(default=100_000, ge=1)
-    """Ids remembered at most; some 100 bytes of memory each."""
-    catching_up_after: Duration = 120.0
-    """After this long without counting, what is then counted is flagged as catching up."""
-
-
 class DiskCollector(Strict):
     """Collector `disk`."""
 
@@ -121,5 +100,9 @@ class Collectors(Strict):
     """CPU and memory of the containers."""
     compliance: ComplianceCollector | None = None
     """Compliance checks out of the platform's table."""
+    payments: PaymentsCollector | None = None
+    """Payments out of the platform's table."""
+    security: SecurityCollector | None = None
+    """Logins and locks out of the platform's audit log."""
     disk: DiskCollector | None = None
     """Room on named paths."""

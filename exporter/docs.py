@@ -1,7 +1,7 @@
 """The page docs/metrics.md, made from the catalog and the settings.
 
-In: catalog, settings models, the index DDL. Out: one Markdown page: `python -m exporter.docs docs/metrics.md` writes
-it, `--check` compares. It is never edited by hand; a test holds the two equal.
+In: catalog, settings models, the cursors' readings with Prep's names. Out: one Markdown page: `python -m exporter.docs
+docs/metrics.md` writes it, `--check` compares. It is never edited by hand; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 
 from exporter.catalog import COLLECTORS, METRICS
 from exporter.catalog.entries import Label, Metric
-from exporter.collectors.compliance import INDEXES
+from exporter.collectors import compliance, payments, security
+from exporter.cursor_settings import ComplianceCollector, PaymentsCollector, SecurityCollector
 from exporter.settings import Settings
 
 _HEAD = """\
@@ -49,21 +50,61 @@ does not answer there is never more than one, cut at the deadline. With all slot
 | without the grant | success 0, and the log names the grant |
 """
 
+_CURSORS = """\
+### What the cursors need, and what they promise
+
+{indexes}
+Without its index a cursor would read the whole table in each scrape: `--config.check` explains every query on the
+server and refuses one that does, with the statement that makes the index, and names every grant that is missing.
+
+A row is counted once, when it becomes final: also one that is committed late, as long as its transaction was open for
+less than `overlap`. While one is open for longer `prep_<collector>_cursor_overlap_cut` is 1, and
+`prep_<collector>_cursor_overlap_cuts_total` counts the looks for which that held, over restarts too: as long as it
+stands still, the counters are the rows, exactly. Position, ids in the overlap and totals are saved and synced before
+the scrape is answered, so a kill takes nothing back and counts nothing twice. A new cursor begins now and does not
+count the past. A state file that cannot be read is put aside as `*.unreadable`. Rows that are deleted or change their
+state after they were counted stay counted as what they were. Counters of two exporters on one table are two counters:
+aggregate with `max without (instance)`.
+
+A single statement that makes more than `remembered_rows` rows final with one and the same time is counted up to that
+number. Columns that say when a row became final must be set once; a row that gets a new time is counted anew.
+
+Names of tables, columns and words are Prep's by default and can be others (`collectors.<collector>.table`). They are
+checked to be names and are quoted; nothing of the configuration is a statement.
+"""
+
 _COMPLIANCE = """\
-### What the cursor needs, and what it promises
+The index on the queue keeps `prep_compliance_checks_pending` cheap; see *What the cursors need* below `payments`.
 
 ```sql
 {indexes}
 ```
+"""
 
-Without the first index each scrape reads the whole table. The cursor counts each row once, when it has `finished_at`:
-also a row that is committed late, as long as its transaction was open for less than `overlap`
-(`prep_compliance_cursor_overlap_cut` is 1 while one is open for longer). Position, ids in the overlap and totals are
-saved and synced before the scrape is answered, so a kill takes nothing back and counts nothing twice. A new cursor
-begins now and does not count the past. A state file that cannot be read is put aside as `*.unreadable`. Counters of two
-exporters on one table are two counters: aggregate with `max without (instance)`.
+_PAYMENTS = """\
+### What is a failure, a decline, a refund
 
-A single statement that ends more than `remembered_rows` checks with one and the same time is counted up to that number.
+| The row | Counts in `finalized` | and in |
+|---|---|---|
+| ends with any state but `failed_status` | 1 | |
+| ends with `failed_status`, its `failure_reason` in a list of `declines` | 1 | `declined`, with that list's reason |
+| ends with `failed_status`, its `failure_reason` in a list of `failures` | 1 | `failed`, with that list's reason |
+| ends with `failed_status`, its `failure_reason` in no list, or without one | 1 | `failed`, reason `other` |
+| has got a time in `refunded_at`, however long ago it ended | | `refunded` |
+
+So the share of bad payments is `failed` by `finalized`; a wave of declined cards is seen beside it and is no outage. A
+word that nobody has put in a list counts against the platform until somebody says whose it is. A refund takes nothing
+off any counter. Labels are configured names or reasons of this page: a provider, method or reason that is neither is
+`other`, and no word of the table is ever a label's value. All series are there from the first scrape on, at 0.
+"""
+
+_SECURITY = """\
+```sql
+{indexes}
+```
+
+Whose account an event is about and where it came from is not read: the role needs no right to such columns, and no
+label could hold them. Without a table of accounts (`collectors.security.accounts: null`) the locks are still counted.
 """
 
 
@@ -122,8 +163,23 @@ def _section(name: str) -> str:
     lines = [f"## {name}", "", f"{collector.summary} Runs {collector.runs}. Needs {collector.needs}.", ""]
     lines += ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
     lines += [_row(metric) for metric in METRICS.values() if metric.collector == name]
-    notes = {"postgres": _POSTGRES, "compliance": _COMPLIANCE.format(indexes=INDEXES.strip())}
-    return "\n".join([*lines, "", *([notes[name]] if name in notes else [])])
+    return "\n".join([*lines, "", *_notes(name)])
+
+
+def _notes(name: str) -> Sequence[str]:
+    """What is told below the collector's table."""
+    match name:
+        case "postgres":
+            return (_POSTGRES,)
+        case "payments":
+            indexes = f"```sql\n{payments.reading(PaymentsCollector()).ddl}\n```\n"
+            return (_CURSORS.format(indexes=indexes), _PAYMENTS)
+        case "compliance":
+            return (_COMPLIANCE.format(indexes=compliance.reading(ComplianceCollector()).ddl),)
+        case "security":
+            return (_SECURITY.format(indexes=security.reading(SecurityCollector()).ddl),)
+        case _:
+            return ()
 
 
 def _row(metric: Metric) -> str:

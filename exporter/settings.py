@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from exporter.collector_settings import Collectors
+from exporter.cursor_settings import CursorSettings
 from exporter.durations import Duration
 from exporter.errors import ConfigError, Fault
 from exporter.setting_types import Strict
@@ -111,18 +112,7 @@ def _reference_faults(settings: Settings, document: Document) -> list[Fault]:
     found, collectors = [], settings.collectors
     if not any(part is not None and part.enabled for part in vars(collectors).values()):
         found.append(Fault(document.where(("collectors",)), "no collector is enabled", "enable at least one"))
-    compliance, postgres = collectors.compliance, collectors.postgres
-    if compliance and compliance.enabled:
-        servers = postgres.servers if postgres else {}
-        if compliance.server not in servers:
-            at = document.where(("collectors", "compliance", "server"))
-            names = ", ".join(sorted(servers)) or "none"
-            found.append(
-                Fault(at, f"{compliance.server!r} is no server of collectors.postgres.servers", f"there: {names}")
-            )
-        if compliance.margin >= compliance.overlap:
-            at = document.where(("collectors", "compliance", "margin"))
-            found.append(Fault(at, "is not below the overlap", "make overlap larger"))
+    found += _cursor_faults(settings, document)
     if (
         collectors.containers
         and collectors.containers.enabled
@@ -133,4 +123,25 @@ def _reference_faults(settings: Settings, document: Document) -> list[Fault]:
     if settings.scrape.timeout_offset >= settings.scrape.timeout:
         at = document.where(("scrape", "timeout_offset"))
         found.append(Fault(at, "leaves no time for the scrape", "make it smaller than scrape.timeout"))
+    return found
+
+
+def _cursor_faults(settings: Settings, document: Document) -> list[Fault]:
+    """What does not fit together about the cursors: their servers, their bounds, their files."""
+    found, collectors, files = list[Fault](), settings.collectors, dict[Path, str]()
+    servers = collectors.postgres.servers if collectors.postgres else {}
+    for name, cursor in vars(collectors).items():
+        if not isinstance(cursor, CursorSettings) or not cursor.enabled:
+            continue
+        at = ("collectors", name)
+        if cursor.server not in servers:
+            names = ", ".join(sorted(servers)) or "none"
+            what = f"{cursor.server!r} is no server of collectors.postgres.servers"
+            found.append(Fault(document.where((*at, "server")), what, f"there: {names}"))
+        if cursor.margin >= cursor.overlap:
+            found.append(Fault(document.where((*at, "margin")), "is not below the overlap", "make overlap larger"))
+        if cursor.state_file in files:
+            what = f"is also the file of collectors.{files[cursor.state_file]}"
+            found.append(Fault(document.where((*at, "state_file")), what, "give each cursor its own"))
+        files[cursor.state_file] = name
     return found

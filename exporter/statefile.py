@@ -138,6 +138,7 @@ def encode(state: State) -> bytes:
         "looked": state.looked,
         "seen": [[id_, at] for id_, at in state.seen.items()],
         "totals": dict(state.totals),
+        "cuts": state.cuts,
     }
     return json.dumps(content, separators=(",", ":")).encode()
 
@@ -157,10 +158,13 @@ def decode(text: str) -> State | None:
             looked=_whole(content["looked"]),
             seen=seen,
             totals=totals,
+            cuts=_whole(content.get("cuts", 0)),  # not in the files of earlier releases
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    sound = all(at >= state.floor for at in seen.values()) and all(value >= 0 for value in totals.values())
+    sound = all(at >= state.floor for at in seen.values()) and all(
+        value >= 0 for value in (*totals.values(), state.cuts)
+    )
     return state if sound else None
 
 
