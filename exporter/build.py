@@ -13,6 +13,7 @@ from exporter.collectors.disk import DiskCollector
 from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
+from exporter.collectors.redis import RedisCollector
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
@@ -23,6 +24,8 @@ def build(settings: Settings) -> ScrapeEngine:
     """The engine. Collectors that share a server's session come in the order in which they take turns on it."""
     collectors = settings.collectors
     at_scrape = [*_on_postgres(collectors)]
+    if collectors.redis and collectors.redis.enabled:
+        at_scrape.append(RedisCollector(collectors.redis.servers))
     if collectors.disk and collectors.disk.enabled:
         at_scrape.append(DiskCollector(collectors.disk.paths, collectors.disk.timeout))
     background: list[Background] = []
