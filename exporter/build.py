@@ -14,6 +14,7 @@ from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
 from exporter.collectors.redis import RedisCollector
+from exporter.collectors.replication import ReplicationCollector
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
@@ -44,11 +45,14 @@ def build(settings: Settings) -> ScrapeEngine:
 def _on_postgres(collectors: Collectors) -> list[Collector]:
     """One session a server, shared by all that read it: never more than one connection held."""
     postgres, compliance, found = collectors.postgres, collectors.compliance, list[Collector]()
+    replication = collectors.replication
     if postgres is None:
         return found
     sessions = {name: PostgresSession(name, server) for name, server in postgres.servers.items()}
     if postgres.enabled:
         found.append(PostgresCollector(sessions, postgres.long_query_seconds))
+    if replication and replication.enabled:
+        found.append(ReplicationCollector(sessions, replication))
     if compliance and compliance.enabled:
         found.append(ComplianceCollector(sessions[compliance.server], compliance, StateFile(compliance.state_file)))
     return found

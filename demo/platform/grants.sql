@@ -4,6 +4,7 @@
 GRANT SELECT (id, created_at, finished_at, result) ON compliance_checks TO prep_exporter;
 GRANT SELECT (id, amount_minor, currency, provider, method, status, failure_reason, created_at, finalized_at, attempts)
     ON payments TO prep_exporter;
+GRANT SELECT (beat_at) ON replication_heartbeat TO prep_exporter;
 
 -- The remediator reads sessions and ends them; it sees no table. Its two memberships come with the role.
 

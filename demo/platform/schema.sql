@@ -58,3 +58,10 @@ CREATE TABLE IF NOT EXISTS analyst_reports (
     title      text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- One row that `payments` writes every few seconds (demo/heartbeat.py): what a replica has of it says how far behind it is, also
+-- while nobody pays and when the link is cut.
+CREATE TABLE IF NOT EXISTS replication_heartbeat (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    beat_at  timestamptz NOT NULL
+);

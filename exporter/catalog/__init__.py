@@ -6,10 +6,10 @@ the tests of the alert rules. It must never hold a value, do I/O or import anoth
 
 from __future__ import annotations
 
-from exporter.catalog import compliance, containers, disk, itself, postgres, redis, services
+from exporter.catalog import compliance, containers, disk, itself, postgres, redis, replication, services
 from exporter.catalog.entries import CollectorDoc, Metric
 
-SUBJECTS = (itself, postgres, redis, containers, compliance, disk, services)
+SUBJECTS = (itself, postgres, replication, redis, containers, compliance, disk, services)
 """In the order of the page and of the exposition."""
 
 COLLECTORS: dict[str, CollectorDoc] = {

@@ -16,6 +16,7 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "demo" / "platform" / "schema.sq
 
 GRANTS = f"""
 grant select (id, created_at, finished_at, result) on compliance_checks to {ROLE};
+grant select (beat_at) on replication_heartbeat to {ROLE};
 """
 
 
