@@ -31,6 +31,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from demo.environment import Environment, Postgres, number, secret, text
+from demo.heartbeat import beat_forever
 from demo.service import (
     DATABASE_ERRORS,
     Log,
@@ -280,6 +281,7 @@ async def build(environment: Environment, _: CollectorRegistry) -> web.Applicati
     settle_every = number(environment, "PREP_SETTLE_EVERY_SECONDS", 10.0, 0.1, 600.0)
     # A younger row belongs to the request that made it, which takes two calls and three statements at most.
     settle_after = number(environment, "PREP_SETTLE_AFTER_SECONDS", 45.0, 0.1, 3600.0)
+    beat_every = number(environment, "PREP_HEARTBEAT_EVERY_SECONDS", 2.0, 0.05, 60.0)
     base = text(environment, "STRIPE_API_BASE", "http://stripe:8420")
     # The double takes any key of this shape; a real one comes by file.
     api_key = "sk_test_demo"
@@ -298,7 +300,10 @@ async def build(environment: Environment, _: CollectorRegistry) -> web.Applicati
         try:
             async with open_stripe(base, api_key) as stripe:
                 application[PAYMENTS] = payments = Payments(pool, stripe)
-                async with beside(application, payments.settle_forever(settle_every, settle_after)):
+                async with (
+                    beside(application, payments.settle_forever(settle_every, settle_after)),
+                    beside(application, beat_forever(pool, beat_every)),
+                ):
                     yield
         finally:
             await close_pool(pool)

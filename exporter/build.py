@@ -15,6 +15,8 @@ from exporter.collectors.disk import DiskCollector
 from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
+from exporter.collectors.redis import RedisCollector
+from exporter.collectors.replication import ReplicationCollector
 from exporter.cursor_settings import CursorSettings
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
@@ -28,6 +30,8 @@ def build(settings: Settings) -> ScrapeEngine:
     """The engine. Collectors that share a server's session come in the order in which they take turns on it."""
     collectors = settings.collectors
     at_scrape = [*_on_postgres(collectors)]
+    if collectors.redis and collectors.redis.enabled:
+        at_scrape.append(RedisCollector(collectors.redis.servers))
     if collectors.disk and collectors.disk.enabled:
         at_scrape.append(DiskCollector(collectors.disk.paths, collectors.disk.timeout))
     background: list[Background] = []
@@ -45,12 +49,14 @@ def build(settings: Settings) -> ScrapeEngine:
 
 def _on_postgres(collectors: Collectors) -> list[Collector]:
     """One session a server, shared by all that read it: never more than one connection held."""
-    postgres, found = collectors.postgres, list[Collector]()
+    postgres, replication, found = collectors.postgres, collectors.replication, list[Collector]()
     if postgres is None:
         return found
     sessions = {name: PostgresSession(name, server) for name, server in postgres.servers.items()}
     if postgres.enabled:
         found.append(PostgresCollector(sessions, postgres.long_query_seconds))
+    if replication and replication.enabled:
+        found.append(ReplicationCollector(sessions, replication))
     for settings, reading in cursors(collectors):
         found.append(CursorCollector(sessions[settings.server], reading, settings, StateFile(settings.state_file)))
     return found

@@ -81,8 +81,9 @@ def secret(path: Path) -> str:
 def check_files(settings: Settings) -> None:
     """Whether the files that the settings name can be used now; raises ConfigError with every one that cannot."""
     found: list[Fault] = []
-    postgres, disk = settings.collectors.postgres, settings.collectors.disk
-    for server in postgres.servers.values() if postgres else ():
+    postgres, redis, disk = settings.collectors.postgres, settings.collectors.redis, settings.collectors.disk
+    servers = [*(postgres.servers.values() if postgres else ()), *(redis.servers.values() if redis else ())]
+    for server in servers:
         if server.password_file is not None:
             try:
                 secret(server.password_file)
@@ -113,6 +114,7 @@ def _reference_faults(settings: Settings, document: Document) -> list[Fault]:
     if not any(part is not None and part.enabled for part in vars(collectors).values()):
         found.append(Fault(document.where(("collectors",)), "no collector is enabled", "enable at least one"))
     found += _cursor_faults(settings, document)
+    found += _replication_faults(collectors, document)
     if (
         collectors.containers
         and collectors.containers.enabled
@@ -144,4 +146,27 @@ def _cursor_faults(settings: Settings, document: Document) -> list[Fault]:
             what = f"is also the file of collectors.{files[cursor.state_file]}"
             found.append(Fault(document.where((*at, "state_file")), what, "give each cursor its own"))
         files[cursor.state_file] = name
+    return found
+
+
+def _replication_faults(collectors: Collectors, document: Document) -> list[Fault]:
+    """The primary and each replica are servers of their own."""
+    replication, found = collectors.replication, list[Fault]()
+    if replication is None or not replication.enabled:
+        return found
+    servers = collectors.postgres.servers if collectors.postgres else {}
+    place = ("collectors", "replication")
+    named: list[tuple[tuple[str, ...], str]] = [((*place, "primary"), replication.primary)]
+    for name, replica in replication.replicas.items():
+        if replica.server is not None:
+            named.append(((*place, "replicas", name, "server"), replica.server))
+    seen: set[str] = set()
+    for at, server in named:
+        if server not in servers:
+            there = ", ".join(sorted(servers)) or "none"
+            what = f"{server!r} is no server of collectors.postgres.servers"
+            found.append(Fault(document.where(at), what, f"there: {there}"))
+        elif server in seen:
+            found.append(Fault(document.where(at), f"{server!r} is named twice", "each is a server of its own"))
+        seen.add(server)
     return found

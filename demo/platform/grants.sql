@@ -7,6 +7,8 @@ GRANT SELECT (id, amount_minor, currency, provider, method, status, failure_reas
 -- Which logins failed and how many accounts are locked, never whose.
 GRANT SELECT (id, at, event, outcome, reason) ON audit_log TO prep_exporter;
 GRANT SELECT (locked_at) ON users TO prep_exporter;
+-- When the replica was last heard of: the heartbeat.
+GRANT SELECT (beat_at) ON replication_heartbeat TO prep_exporter;
 
 -- The remediator reads sessions and ends them; it sees no table. Its two memberships come with the role.
 

@@ -82,3 +82,10 @@ CREATE TABLE IF NOT EXISTS audit_log (
     user_ref text NOT NULL
 );
 CREATE INDEX IF NOT EXISTS audit_log_logins ON audit_log (at) WHERE event IN ('login', 'account_locked');
+
+-- One row that `payments` writes every few seconds (demo/heartbeat.py): what a replica has of it says how far behind it is, also
+-- while nobody pays and when the link is cut.
+CREATE TABLE IF NOT EXISTS replication_heartbeat (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    beat_at  timestamptz NOT NULL
+);

@@ -6,10 +6,21 @@ the tests of the alert rules. It must never hold a value, do I/O or import anoth
 
 from __future__ import annotations
 
-from exporter.catalog import compliance, containers, disk, itself, payments, postgres, security, services
+from exporter.catalog import (
+    compliance,
+    containers,
+    disk,
+    itself,
+    payments,
+    postgres,
+    redis,
+    replication,
+    security,
+    services,
+)
 from exporter.catalog.entries import CollectorDoc, Metric
 
-SUBJECTS = (itself, postgres, containers, payments, compliance, security, disk, services)
+SUBJECTS = (itself, postgres, replication, redis, containers, payments, compliance, security, disk, services)
 """In the order of the page and of the exposition."""
 
 COLLECTORS: dict[str, CollectorDoc] = {

@@ -20,6 +20,7 @@ grant select (id, created_at, finalized_at, refunded_at, status, failure_reason,
     on payments to {ROLE};
 grant select (id, at, event, outcome, reason) on audit_log to {ROLE};
 grant select (locked_at) on users to {ROLE};
+grant select (beat_at) on replication_heartbeat to {ROLE};
 """
 
 
