@@ -11,6 +11,7 @@ from exporter.collectors.compliance import ComplianceCollector
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.disk import DiskCollector
 from exporter.collectors.docker import DockerCollector
+from exporter.collectors.engine_disk import EngineDiskCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
@@ -33,6 +34,11 @@ def build(settings: Settings) -> ScrapeEngine:
         fallback = containers is not None and containers.stats_fallback
         docker = DockerCollector(collectors.docker, inventory, read, fallback)
         background.append(Background(docker, collectors.docker.interval, collectors.docker.timeout))
+        if collectors.docker.disk_usage:
+            disk = EngineDiskCollector(collectors.docker)
+            background.append(
+                Background(disk, collectors.docker.disk_usage_interval, collectors.docker.disk_usage_timeout)
+            )
         if containers:
             at_scrape.append(ContainersCollector(inventory, read))
     return ScrapeEngine(at_scrape, background)

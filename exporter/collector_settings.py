@@ -64,6 +64,12 @@ class DockerCollector(Strict):
     """From one look to the next. Samples older than three intervals are not shown."""
     timeout: Duration = 10.0
     """For one whole look at all containers."""
+    disk_usage: bool = True
+    """Whether the collector `engine_disk` runs too: what the engine holds on its disk."""
+    disk_usage_interval: Duration = 600.0
+    """From one reckoning to the next: it makes the engine walk through all its layers and volumes."""
+    disk_usage_timeout: Duration = 25.0
+    """For one reckoning. The gate gives up a read after 30 s of silence."""
 
 
 class ContainersCollector(Strict):
