@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from exporter.background_settings import BackupsCollector, ProbesCollector, SloCollector, VendorsCollector
 from exporter.durations import Duration
 from exporter.setting_types import AbsolutePath, Name, Strict
 
@@ -129,3 +130,11 @@ class Collectors(Strict):
     """Compliance checks out of the platform's table."""
     disk: DiskCollector | None = None
     """Room on named paths."""
+    probes: ProbesCollector | None = None
+    """Addresses that are called."""
+    vendors: VendorsCollector | None = None
+    """Status pages of vendors."""
+    backups: BackupsCollector | None = None
+    """Evidence of backups."""
+    slo: SloCollector | None = None
+    """Objectives."""

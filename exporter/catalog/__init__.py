@@ -6,10 +6,21 @@ the tests of the alert rules. It must never hold a value, do I/O or import anoth
 
 from __future__ import annotations
 
-from exporter.catalog import compliance, containers, disk, itself, postgres, services
+from exporter.catalog import (
+    backups,
+    compliance,
+    containers,
+    disk,
+    itself,
+    postgres,
+    probes,
+    services,
+    slo,
+    vendors,
+)
 from exporter.catalog.entries import CollectorDoc, Metric
 
-SUBJECTS = (itself, postgres, containers, compliance, disk, services)
+SUBJECTS = (itself, postgres, containers, compliance, disk, probes, vendors, backups, slo, services)
 """In the order of the page and of the exposition."""
 
 COLLECTORS: dict[str, CollectorDoc] = {

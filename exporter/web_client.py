@@ -1,0 +1,83 @@
+"""HTTP requests to strangers: a session that trusts nothing of what comes back, and names looked up without queueing.
+
+In: the hosts that will be asked. Out: an aiohttp session that keeps no connection, no cookie and no address, takes no
+proxy from the environment, and unpacks nothing. It must never let one name's look-up that hangs hold up another's: the
+system's resolver blocks, so each host has one thread of its own, and no second one while it hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from exporter.errors import Transient
+from exporter.workers import Worker
+
+_LOOK_UP_TIMEOUT = 60.0
+"""Seconds after which nobody waits for a name; every caller has a shorter timeout of its own."""
+
+
+class Unresolved(OSError):
+    """The name has no address, or nobody said so in time."""
+
+
+class Resolver(AbstractResolver):
+    """getaddrinfo(3) in a thread for each host. Hosts that were not named before (redirects) share one thread."""
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self._workers = {host: Worker(f"name {host}") for host in hosts}
+        self._others = Worker("names of redirects")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """All addresses, in the system's order. Raises Unresolved."""
+        worker = self._workers.get(host, self._others)
+        deadline = asyncio.get_running_loop().time() + _LOOK_UP_TIMEOUT
+        try:
+            found = await worker.run(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM), deadline)
+        except (Transient, OSError, UnicodeError) as error:
+            raise Unresolved(f"no address for {host}") from error
+        return [_result(host, *each) for each in found]
+
+    async def close(self) -> None:
+        for worker in (*self._workers.values(), self._others):
+            worker.close()
+
+
+def _result(
+    name: str, family: int, _kind: int, proto: int, _canonical: str, address: tuple[str | int, ...] | tuple[int, bytes]
+) -> ResolveResult:
+    return ResolveResult(
+        hostname=name,
+        host=str(address[0]),
+        port=int(address[1]),
+        family=family,
+        proto=proto,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )
+
+
+def open_session(resolver: Resolver) -> aiohttp.ClientSession:
+    """A session, each of whose requests has a timeout of its caller's; the resolver stays the caller's too."""
+    connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=0)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"User-Agent": "prep-exporter", "Accept-Encoding": "identity"},
+    )
+
+
+async def read_capped(response: aiohttp.ClientResponse, cap: int) -> bytes:
+    """The body up to `cap` bytes, or to its end."""
+    body = bytearray()
+    while len(body) < cap and (part := await response.content.read(cap - len(body))):
+        body += part
+    return bytes(body)
