@@ -94,7 +94,7 @@ class ProbesCollector(Strict):
     at_once: int = Field(default=10, ge=1, le=100)
     """Probes that run side by side at most."""
     targets: Mapping[Name, Probe] = Field(min_length=1)
-    """By the value of the label `probe`."""
+    """By the value of the label `target`."""
 
     @property
     def round_timeout(self) -> float:

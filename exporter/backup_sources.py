@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,11 +109,8 @@ class BucketSource:
                         raise Transient(f"bucket {settings.bucket} holds more than {settings.max_entries} objects")
         except TimeoutError:
             raise Unreachable(f"bucket {settings.bucket}: no answer in time") from None
-        except (PermissionDeniedError, UnauthenticatedError, FileNotFoundError) as error:
-            raise Permanent(f"bucket {settings.bucket}: {_words(error)}") from error
         except (BaseError, OSError, ValueError) as error:
-            # The text of these holds addresses, headers and what the store said: only the kind is told.
-            raise Transient(f"bucket {settings.bucket}: {_words(error)}") from error
+            raise _refusal(settings.bucket, error) from error
         return found
 
     def close(self) -> None:
@@ -130,13 +128,29 @@ class BucketSource:
         return self._store[1]
 
 
-def _words(error: Exception) -> str:
-    kinds = {
-        "PermissionDeniedError": "the key may not list it",
-        "UnauthenticatedError": "the key is not known or not right",
-        "FileNotFoundError": "is not there",
-    }
-    return kinds.get(type(error).__name__, f"cannot be listed ({type(error).__name__})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MEANING = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "the key may not list it",
+    "InvalidAccessKeyId": "the key is not known",
+    "SignatureDoesNotMatch": "the secret key is not right",
+    "InvalidToken": "the session token is not right",
+    "ExpiredToken": "the session token has expired",
+    "RequestTimeTooSkewed": "the clocks differ too much",
+    "PermanentRedirect": "it is in another region",
+    "AuthorizationHeaderMalformed": "it is in another region",
+}
+"""Codes of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html that an operator has to mend."""
+
+
+def _refusal(bucket: str, error: Exception) -> Transient | Permanent:
+    """An error of obstore's in our words: its own text holds addresses, headers and what the store said."""
+    code = _CODE.search(str(error))
+    if code is not None and code[1] in _MEANING:
+        return Permanent(f"bucket {bucket}: {_MEANING[code[1]]} ({code[1]})")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return Permanent(f"bucket {bucket}: the key is not known or may not list it")
+    return Transient(f"bucket {bucket}: cannot be listed ({type(error).__name__})")
 
 
 def _store(

@@ -95,7 +95,15 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[Section]:
 
 
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The text under each field of a model's class, on one line each."""
+    """The text under each field of a model's class and of those it is made from, on one line each."""
+    texts: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            texts |= _own_docstrings(each)
+    return texts
+
+
+def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     if not isinstance(found, ast.ClassDef):
         raise TypeError(f"{model} is not made by a class statement")

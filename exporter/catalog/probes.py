@@ -19,7 +19,7 @@ _PROBES = SUBJECT.collector(
     " time. A target that is down is a sample, not a failed collector.",
     "a way from the exporter to the targets",
 )
-_PROBE = Label("probe", "a key of `collectors.probes.targets`")
+_TARGET = Label("target", "a key of `collectors.probes.targets`")
 
 PROBE_UP = SUBJECT.metric(
     "prep_probe_up",
@@ -27,7 +27,7 @@ PROBE_UP = SUBJECT.metric(
     "",
     "1 when the last probe was answered in time and as expected, 0 when not.",
     _PROBES,
-    _PROBE,
+    _TARGET,
 )
 PROBE_DURATION = SUBJECT.metric(
     "prep_probe_duration_seconds",
@@ -36,7 +36,7 @@ PROBE_DURATION = SUBJECT.metric(
     "Time from looking the name up to the end of the answer, of all probes since the exporter began, also of those that"
     " failed; one that is cut at its timeout counts with the timeout.",
     _PROBES,
-    _PROBE,
+    _TARGET,
     buckets=PROBE_BUCKETS,
 )
 PROBE_FAILED = SUBJECT.metric(
@@ -45,11 +45,12 @@ PROBE_FAILED = SUBJECT.metric(
     "",
     "Probes that failed; all probes are `prep_probe_duration_seconds_count`.",
     _PROBES,
-    _PROBE,
+    _TARGET,
     Label(
         "reason",
         "`resolve` no address for the name, `connect` refused or unreachable, `tls` no handshake or no valid"
-        " certificate, `answer` cut or not HTTP, `status` another status than expected, `text` without the expected text",
+        " certificate, `answer` cut or not HTTP, `status` another status than expected, `text` without the"
+        " expected text",
         FAILURES,
     ),
 )
@@ -59,7 +60,7 @@ PROBE_STATUS = SUBJECT.metric(
     "",
     "1 for the class of the status that the last HTTP probe was answered with, 0 for the others; `none` without one.",
     _PROBES,
-    _PROBE,
+    _TARGET,
     Label("status_class", "class of the status", ("1xx", "2xx", "3xx", "4xx", "5xx", "none")),
 )
 PROBE_CERTIFICATE_EXPIRY = SUBJECT.metric(
@@ -69,5 +70,5 @@ PROBE_CERTIFICATE_EXPIRY = SUBJECT.metric(
     "When the certificate that the server showed in the last probe expires, also when it has; absent without TLS, and"
     " when the certificate is not valid for another reason.",
     _PROBES,
-    _PROBE,
+    _TARGET,
 )
