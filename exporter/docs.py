@@ -106,7 +106,7 @@ it writes `restore_marker` anew; nothing else can know. The exporter needs to li
 
 | The source | The samples |
 |---|---|
-| hangs, refuses, or denies the key | `prep_backup_listed` 0 after `timeout`, none of its others, success 0; the other sources' are there |
+| hangs, refuses, or denies the key | `prep_backup_listed` 0, none of its others, success 0; other sources have all |
 | is empty | `prep_backup_listed` 1, no time and no size: an alert must ask for their absence |
 | holds more than `max_entries` | as one that cannot be listed; the log says so |
 """
