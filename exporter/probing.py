@@ -130,7 +130,8 @@ class Prober:
         except OSError as error:
             if isinstance(error, TimeoutError):
                 raise
-            raise _Failed("tls" if isinstance(error, ConnectionError) and context else "connect") from error
+            cut = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+            raise _Failed("tls" if cut and context is not None else "connect") from error
 
     async def _refused(self, error: Exception) -> _Failed:
         """The certificate is not valid. When it has only expired, it is looked at once more to tell when."""

@@ -21,41 +21,70 @@ _LOOK_UP_TIMEOUT = 60.0
 """Seconds after which nobody waits for a name; every caller has a shorter timeout of its own."""
 
 
+_Found = tuple[int, int, str]
+"""Family, protocol, address."""
+
+
 class Unresolved(OSError):
     """The name has no address, or nobody said so in time."""
 
 
 class Resolver(AbstractResolver):
-    """getaddrinfo(3) in a thread for each host. Hosts that were not named before (redirects) share one thread."""
+    """getaddrinfo(3) in a thread for each host. Those who ask for one host at once share one look-up. Hosts that were
+    not named before (of redirects) take turns on one thread.
+    """
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._workers = {host: Worker(f"name {host}") for host in hosts}
         self._others = Worker("names of redirects")
+        self._turn = asyncio.Lock()
+        self._running: dict[str, asyncio.Task[list[_Found]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """All addresses, in the system's order. Raises Unresolved."""
-        worker = self._workers.get(host, self._others)
-        deadline = asyncio.get_running_loop().time() + _LOOK_UP_TIMEOUT
+        task = self._running.get(host)
+        if task is None:
+            task = self._running[host] = asyncio.create_task(self._look_up(host), name=f"name {host}")
+            task.add_done_callback(lambda ended: self._ended(host, ended))
         try:
-            found = await worker.run(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM), deadline)
+            found = await asyncio.shield(task)
         except (Transient, OSError, UnicodeError) as error:
             raise Unresolved(f"no address for {host}") from error
-        return [_result(host, *each) for each in found]
+        return [_result(host, port, *each) for each in found if family in (socket.AF_UNSPEC, each[0])]
 
     async def close(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         for worker in (*self._workers.values(), self._others):
             worker.close()
 
+    def _ended(self, host: str, task: asyncio.Task[list[_Found]]) -> None:
+        del self._running[host]
+        if not task.cancelled():
+            task.exception()  # seen: all who waited may have gone
 
-def _result(
-    name: str, family: int, _kind: int, proto: int, _canonical: str, address: tuple[str | int, ...] | tuple[int, bytes]
-) -> ResolveResult:
+    async def _look_up(self, host: str) -> list[_Found]:
+        worker = self._workers.get(host)
+        if worker is None:
+            async with self._turn:
+                return await self._ask(self._others, host)
+        return await self._ask(worker, host)
+
+    async def _ask(self, worker: Worker, host: str) -> list[_Found]:
+        deadline = asyncio.get_running_loop().time() + _LOOK_UP_TIMEOUT
+        found = await worker.run(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), deadline)
+        return [(each[0], each[2], str(each[4][0])) for each in found]
+
+
+def _result(name: str, port: int, family: int, proto: int, address: str) -> ResolveResult:
     return ResolveResult(
         hostname=name,
-        host=str(address[0]),
-        port=int(address[1]),
+        host=address,
+        port=port,
         family=family,
         proto=proto,
         flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
