@@ -5,18 +5,24 @@ In: settings. Out: a `ScrapeEngine` that has not started. Nothing is opened here
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from exporter.collector_settings import Collectors
 from exporter.collectors import compliance, payments, security
+from exporter.collectors.backups import BackupsCollector
 from exporter.collectors.base import Collector
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.disk import DiskCollector
 from exporter.collectors.docker import DockerCollector
+from exporter.collectors.engine_disk import EngineDiskCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
+from exporter.collectors.probes import ProbesCollector
 from exporter.collectors.redis import RedisCollector
 from exporter.collectors.replication import ReplicationCollector
+from exporter.collectors.slo import SloCollector
+from exporter.collectors.vendors import VendorsCollector
 from exporter.cursor_settings import CursorSettings
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
 from exporter.sessions import PostgresSession
@@ -24,6 +30,9 @@ from exporter.settings import Settings
 from exporter.statefile import StateFile
 from exporter.table_cursor import CursorCollector
 from exporter.table_reading import Reading
+
+_TO_FINISH = 1.0
+"""Seconds that a round has beyond the timeouts of its parts, which end by themselves and are told one by one."""
 
 
 def build(settings: Settings) -> ScrapeEngine:
@@ -42,9 +51,28 @@ def build(settings: Settings) -> ScrapeEngine:
         fallback = containers is not None and containers.stats_fallback
         docker = DockerCollector(collectors.docker, inventory, read, fallback)
         background.append(Background(docker, collectors.docker.interval, collectors.docker.timeout))
+        if collectors.docker.disk_usage:
+            disk = EngineDiskCollector(collectors.docker)
+            background.append(
+                Background(disk, collectors.docker.disk_usage_interval, collectors.docker.disk_usage_timeout)
+            )
         if containers:
             at_scrape.append(ContainersCollector(inventory, read))
+    if collectors.slo and collectors.slo.enabled:
+        at_scrape.append(SloCollector(collectors.slo.objectives))
+    background += _elsewhere(collectors)
     return ScrapeEngine(at_scrape, background)
+
+
+def _elsewhere(collectors: Collectors) -> Iterator[Background]:
+    """Those that look at other machines over the network or at mounts, each on its own interval."""
+    probes, vendors, backups = collectors.probes, collectors.vendors, collectors.backups
+    if probes and probes.enabled:
+        yield Background(ProbesCollector(probes), probes.interval, probes.round_timeout + _TO_FINISH)
+    if vendors and vendors.enabled:
+        yield Background(VendorsCollector(vendors), vendors.interval, vendors.timeout + _TO_FINISH)
+    if backups and backups.enabled:
+        yield Background(BackupsCollector(backups), backups.interval, backups.timeout + _TO_FINISH)
 
 
 def _on_postgres(collectors: Collectors) -> list[Collector]:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from exporter.background_settings import BackupsCollector, ProbesCollector, SloCollector, VendorsCollector
 from exporter.cursor_settings import ComplianceCollector, PaymentsCollector, SecurityCollector
 from exporter.durations import Duration
 from exporter.setting_types import AbsolutePath, Name, Strict
@@ -152,6 +153,12 @@ class DockerCollector(Strict):
     """From one look to the next. Samples older than three intervals are not shown."""
     timeout: Duration = 10.0
     """For one whole look at all containers."""
+    disk_usage: bool = True
+    """Whether the collector `engine_disk` runs too: what the engine holds on its disk."""
+    disk_usage_interval: Duration = 600.0
+    """From one reckoning to the next: it makes the engine walk through all its layers and volumes."""
+    disk_usage_timeout: Duration = 25.0
+    """For one reckoning. The gate gives up a read after 30 s of silence."""
 
 
 class ContainersCollector(Strict):
@@ -197,3 +204,11 @@ class Collectors(Strict):
     """Logins and locks out of the platform's audit log."""
     disk: DiskCollector | None = None
     """Room on named paths."""
+    probes: ProbesCollector | None = None
+    """Addresses that are called."""
+    vendors: VendorsCollector | None = None
+    """Status pages of vendors."""
+    backups: BackupsCollector | None = None
+    """Evidence of backups."""
+    slo: SloCollector | None = None
+    """Objectives."""

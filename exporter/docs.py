@@ -108,6 +108,51 @@ label could hold them. Without a table of accounts (`collectors.security.account
 """
 
 
+_PROBES = """\
+### What a probe does
+
+Each probe looks its name up, opens a new connection, and has ended after its `timeout`, whatever the other side does:
+one that hangs, drips bytes, sends garbage or redirects for ever costs its own place only (`at_once` places). Proxies of
+the environment are not used. A certificate must be valid for the name and signed by an authority of the system or of
+`ca_file`. The histogram and the failures begin at 0 with the process.
+"""
+
+_BACKUPS = """\
+### How backups are found
+
+```yaml
+backups:
+  interval: 5m
+  directories:
+    postgres-local: # the label `backup`
+      path: /backups/postgres
+      files: "prepchef-*.dump"
+      attempts: "*.part" # written while a backup is under way
+      restore_marker: last-verified-restore
+  buckets:
+    postgres-s3:
+      bucket: prep-backups
+      prefix: postgres/
+      region: eu-central-1
+      files: "prepchef-*.dump.zst"
+      marker_suffix: .ok # put there when the upload was checked
+      access_key_id_file: /run/secrets/backup_reader_id
+      secret_access_key_file: /run/secrets/backup_reader_key
+```
+
+The newest complete backup is the last success, the newest trace of one the last attempt. Without `marker_suffix` a file
+is complete when it has not changed for `settled`, an object at once. A restore counts as verified when whoever verified
+it writes `restore_marker` anew; nothing else can know. The exporter needs to list, and to read nothing: give it
+`s3:ListBucket` only. Without key files obstore looks for a role of the machine, and at `AWS_*` of the environment.
+
+| The source | The samples |
+|---|---|
+| hangs, refuses, or denies the key | `prep_backup_listed` 0, none of its others, success 0; other sources have all |
+| is empty | `prep_backup_listed` 1, no time and no size: an alert must ask for their absence |
+| holds more than `max_entries` | as one that cannot be listed; the log says so |
+"""
+
+
 _SETTINGS = """\
 ## Settings
 
@@ -178,6 +223,10 @@ def _notes(name: str) -> Sequence[str]:
             return (_COMPLIANCE.format(indexes=compliance.reading(ComplianceCollector()).ddl),)
         case "security":
             return (_SECURITY.format(indexes=security.reading(SecurityCollector()).ddl),)
+        case "probes":
+            return (_PROBES,)
+        case "backups":
+            return (_BACKUPS,)
         case _:
             return ()
 

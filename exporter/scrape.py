@@ -7,7 +7,8 @@ the catalog's promises yields success 0 and no sample of an earlier run; the oth
 - **Single flight.** A collector that is still running is joined, not started twice: its run is shared by all scrapes
   that wait for it, each up to its own deadline.
 - **Background collectors** run on their own interval, each in a task that the engine owns. A scrape takes what the
-  last good run left, unless that is older than three intervals: then nothing.
+  last run that had something to say left, unless that is older than three intervals: then nothing. A run in which a
+  part failed leaves the other parts' samples, and none of the ill part's.
 
 It must never raise out of `scrape()`.
 """
@@ -57,11 +58,14 @@ class Background:
 
 @dataclass(slots=True)
 class _Kept:
-    """What a background collector has left: its last run, and its last good one with both clocks."""
+    """What a background collector has left: its last run, the samples to show, when its last good run ended.
+
+    `shown_at` in the loop's time, `good_wall` in UNIX seconds.
+    """
 
     last: Run | None = None
-    good: tuple[AnySample, ...] = ()
-    good_at: float | None = None
+    shown: tuple[AnySample, ...] = ()
+    shown_at: float | None = None
     good_wall: float | None = None
 
 
@@ -143,8 +147,10 @@ class ScrapeEngine:
             began = loop.time()
             run = await self._run(each.collector, began + each.timeout)
             kept.last = run
+            if run.collected.fault is None or run.collected.samples:
+                kept.shown, kept.shown_at = run.collected.samples, loop.time()
             if run.collected.fault is None:
-                kept.good, kept.good_at, kept.good_wall = run.collected.samples, loop.time(), time.time()
+                kept.good_wall = time.time()
             await asyncio.sleep(max(0.0, began + each.interval - loop.time()))
 
     def _remembered(self, each: Background) -> Result:
@@ -152,9 +158,9 @@ class ScrapeEngine:
         if kept.last is None:
             return Result(name, False, 0.0)
         samples: tuple[AnySample, ...] = ()
-        if kept.good_at is not None:
-            age = asyncio.get_running_loop().time() - kept.good_at
-            samples = kept.good if age <= STALE_AFTER_INTERVALS * each.interval else ()
+        if kept.shown_at is not None:
+            age = asyncio.get_running_loop().time() - kept.shown_at
+            samples = kept.shown if age <= STALE_AFTER_INTERVALS * each.interval else ()
         success = kept.last.collected.fault is None and bool(samples)
         return Result(name, success, kept.last.duration, samples, kept.good_wall)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from exporter.background_settings import needed_files
 from exporter.collector_settings import Collectors
 from exporter.cursor_settings import CursorSettings
 from exporter.durations import Duration
@@ -92,6 +93,14 @@ def check_files(settings: Settings) -> None:
     for path in disk.paths.values() if disk and disk.enabled else ():
         if not path.exists():
             found.append(Fault(str(path), "does not exist", "mount it into the exporter's container"))
+    for path, is_text in needed_files(settings.collectors.probes, settings.collectors.backups):
+        try:
+            if is_text:
+                secret(path)
+            elif not path.is_dir():
+                found.append(Fault(str(path), "is no directory", "mount it into the exporter's container"))
+        except ConfigError as error:
+            found += error.faults
     if found:
         raise ConfigError(found)
 

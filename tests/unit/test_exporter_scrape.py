@@ -219,6 +219,24 @@ async def test_background_samples_vanish_after_three_intervals() -> None:
 
 
 @virtual
+async def test_background_part_that_fails_takes_only_its_own_samples() -> None:
+    """While one part is ill for hours the others stay fresh, success is 0, and the ill part's old value is gone."""
+    size = Sample(disk.FILESYSTEM_SIZE, ("/",), 9.0)
+    collector = Fake("backups", gives=Collected((FREE, size)))
+    async with ScrapeEngine([], [Background(collector, interval=10.0, timeout=8.0)]) as engine:
+        await asyncio.sleep(1)
+        collector.gives = Collected((FREE,), "backups: the bucket does not answer")
+        for _ in range(5):
+            await asyncio.sleep(10)
+            part = by_name(await engine.scrape(1.0))["backups"]
+            assert (part.success, part.samples) == (False, (FREE,))
+        collector.gives = Collected((FREE, size))
+        await asyncio.sleep(10)
+        whole = by_name(await engine.scrape(1.0))["backups"]
+        assert (whole.success, whole.samples) == (True, (FREE, size))
+
+
+@virtual
 async def test_background_collector_that_hangs_is_cut_off() -> None:
     """It is ended at its timeout and tried again at its next turn."""
     collector = Fake("docker", seconds=3600)
