@@ -192,8 +192,9 @@ async def close_pool(pool: Pool) -> None:
         pool.terminate()
 
 
-DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a statement raises when PostgreSQL is away, slow, restarting or says no."""
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a statement raises when PostgreSQL is away, slow, restarting or says no; the last one when the server's goodbye
+and our next statement cross."""
 
 
 def faults_of(error: ValidationError) -> str:

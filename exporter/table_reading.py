@@ -85,7 +85,6 @@ class Reading(Generic[T]):
     """
 
     name: str
-    table: str
     layout: str
     """What the totals mean: with another one they begin again."""
     rows: tuple[Read, ...]

@@ -56,7 +56,6 @@ def reading(settings: ComplianceSettings) -> Reading[Check]:
     )
     return Reading(
         name="compliance",
-        table=table.name,
         layout=buckets_of(catalog.COMPLIANCE_DURATION),
         rows=(rows,),
         present=queue(table.name, table.created_at, table.finished_at, "is null"),

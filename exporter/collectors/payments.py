@@ -67,7 +67,6 @@ def reading(settings: PaymentsSettings) -> Reading[Payment]:
     table = settings.table
     return Reading(
         name="payments",
-        table=table.name,
         layout="payments, " + buckets_of(catalog.PAYMENTS_DURATION),
         rows=(_final(table), *_refunds(table)),
         present=queue(table.name, table.created_at, table.status, f"= {literal(table.pending_status)}"),

@@ -57,7 +57,6 @@ def reading(settings: SecuritySettings) -> Reading[Event]:
     )
     return Reading(
         name="security",
-        table=table.name,
         layout="logins",
         rows=(rows,),
         present=_locked(settings.accounts) if settings.accounts is not None else None,

@@ -36,6 +36,9 @@ from tests.support.servers import (
     wait_until,
 )
 
+ON_POSTGRES = ("prep_postgres", "prep_compliance", "prep_payment", "prep_security")
+"""Beginnings of the names that come from PostgreSQL."""
+
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -110,6 +113,8 @@ def make(run: Run, database: Database, docker_host: str, project: str) -> Export
         },
         "containers": {},
         "compliance": {"state_file": str(folder / "compliance.json"), "margin": "500ms"},
+        "payments": {"state_file": str(folder / "payments.json"), "margin": "500ms"},
+        "security": {"state_file": str(folder / "security.json"), "margin": "500ms"},
         "disk": {"paths": {"/": "/", "state": str(folder)}},
     }
     config = folder / "exporter.yml"
@@ -122,7 +127,7 @@ def make(run: Run, database: Database, docker_host: str, project: str) -> Export
 def test_every_collector_is_well_and_promtool_has_no_objection(exporter: Exporter) -> None:
     """All collectors succeed on real backends, every series is in the catalog, and promtool finds nothing."""
     found = exporter.page()
-    for collector in ("postgres", "compliance", "disk", "containers", "docker"):
+    for collector in ("postgres", "compliance", "payments", "security", "disk", "containers", "docker"):
         assert found[key("prep_scrape_collector_success", collector=collector)] == 1, exporter.service.tail()
     assert found[key("prep_container_state", compose_service="redis", state="running")] == 1
     assert found[key("prep_container_state", compose_service="payments", state="missing")] == 1
@@ -165,18 +170,19 @@ def test_frozen_postgres_delays_and_removes_nothing_else(exporter: Exporter) -> 
     """SIGSTOP of PostgreSQL: an answer within Prometheus' own time, every other sample there, back by itself."""
     before = exporter.page()
     process = psutil.Process(exporter.service.pid)
-    others = {each for each in before if not each[0].startswith(("prep_postgres", "prep_compliance"))}
+    others = {each for each in before if not each[0].startswith(ON_POSTGRES)}
     with exporter.database.server.frozen():
         for _ in range(4):
             began = time.monotonic()
             found = exporter.page(budget=1.5)
             assert time.monotonic() - began < 1.5
-            assert {each for each in found if each[0].startswith(("prep_postgres", "prep_compliance"))} == {
+            assert {each for each in found if each[0].startswith(ON_POSTGRES)} == {
                 key("prep_postgres_up", server="postgres")
             }
             assert found[key("prep_postgres_up", server="postgres")] == 0
             assert found[key("prep_scrape_collector_success", collector="postgres")] == 0
-            assert found[key("prep_scrape_collector_success", collector="compliance")] == 0
+            for cursor in ("compliance", "payments", "security"):
+                assert found[key("prep_scrape_collector_success", collector=cursor)] == 0
             assert others <= set(found)
             assert connections(process, exporter.database.server.port) <= 1
     wait_until(
