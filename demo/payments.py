@@ -43,8 +43,10 @@ from demo.service import (
     json_object,
     main,
     open_pool,
+    publish_pool,
 )
 from demo.stripe_api import Declined, Intent, Rejected, StripeApi, Unknown, open_stripe
+from exporter.pools import PoolMetrics
 
 PORT = 8080
 SETTLE_ROWS = 20
@@ -275,7 +277,7 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def build(environment: Environment, _: CollectorRegistry) -> web.Application:
+async def build(environment: Environment, registry: CollectorRegistry) -> web.Application:
     """The application; connections are opened when it starts. Raises SettingsError."""
     postgres = Postgres.read(environment)
     settle_every = number(environment, "PREP_SETTLE_EVERY_SECONDS", 10.0, 0.1, 600.0)
@@ -287,6 +289,7 @@ async def build(environment: Environment, _: CollectorRegistry) -> web.Applicati
     api_key = "sk_test_demo"
     if environment.get("STRIPE_API_KEY_FILE"):
         api_key = secret(environment, "STRIPE_API_KEY_FILE", "")
+    pools = PoolMetrics(registry)
     application = web.Application(client_max_size=BODY_BYTES)
     application.router.add_post("/v1/payments", lambda request: request.app[PAYMENTS].create(request))
     application.router.add_get(r"/v1/payments/{id:\d{1,18}}", lambda request: request.app[PAYMENTS].show(request))
@@ -297,6 +300,7 @@ async def build(environment: Environment, _: CollectorRegistry) -> web.Applicati
 
     async def running(_application: web.Application) -> AsyncIterator[None]:
         pool = await open_pool(postgres, "payments", 5)
+        publish_pool(pools, pool)
         try:
             async with open_stripe(base, api_key) as stripe:
                 application[PAYMENTS] = payments = Payments(pool, stripe)

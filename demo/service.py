@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from demo.environment import Environment, Listen, Postgres, SettingsError
 from exporter.instrument import instrument
+from exporter.pools import PoolMetrics
 
 SHUTDOWN_SECONDS = 0.6
 """What running requests get to end by themselves: twice what an evaluation or a payment needs. aiohttp waits for it
@@ -181,6 +182,16 @@ async def open_pool(settings: Postgres, application_name: str, size: int) -> Poo
                 raise StartError(f"PostgreSQL at {where} is not there after {waited}: {error}") from error
             log.warning("waiting for PostgreSQL", reason=str(error) or type(error).__name__)
             await asyncio.sleep(1.0)
+
+
+def publish_pool(metrics: PoolMetrics, pool: Pool) -> None:
+    """Publish how much of the pool is in use."""
+    metrics.watch(
+        "postgres",
+        in_use=lambda: pool.get_size() - pool.get_idle_size(),
+        idle=pool.get_idle_size,
+        most=pool.get_max_size(),
+    )
 
 
 async def close_pool(pool: Pool) -> None:

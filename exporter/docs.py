@@ -73,6 +73,67 @@ Names of tables, columns and words are Prep's by default and can be others (`col
 checked to be names and are quoted; nothing of the configuration is a statement.
 """
 
+_REPLICATION = """\
+### What the two sides say
+
+A replica whose link is cut has replayed all that it has received: asked alone it says that nothing is missing. So
+`prep_replication_streaming` has a series for each expected replica and side, 0 when it does not stream, and
+`prep_replication_behind_bytes` of side `replica` is the primary's position now less what the replica itself has. The
+heartbeat is a row that the platform writes on the primary every few seconds; the exporter never writes:
+
+```sql
+CREATE TABLE replication_heartbeat (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    beat_at  timestamptz NOT NULL
+);
+GRANT SELECT (beat_at) ON replication_heartbeat TO prep_exporter;
+INSERT INTO replication_heartbeat (beat_at) VALUES (clock_timestamp())
+    ON CONFLICT (only_row) DO UPDATE SET beat_at = excluded.beat_at; -- by the platform, each 2 s
+```
+
+| What is ill | The scrape |
+|---|---|
+| the link is cut (reset, refused) | at once `streaming` 0 on both sides, `replicas_connected` less, slot inactive; \
+bytes behind of side `replica` and the slot's retained bytes grow, the replica's heartbeat stands still |
+| the link is silent | bytes behind of both sides grow; heartbeat, last message and last reply stand still; \
+`streaming` 0 after `wal_sender_timeout` and `wal_receiver_timeout` |
+| replay paused or slow | `streaming` 1; behind with `replayed`, not with `flushed` |
+| replica down or frozen | side `primary` only: `streaming` 0 when its connection has ended; no sample of side \
+`replica`; success 0 |
+| primary down or frozen | side `replica` only, without bytes behind; success 0 |
+| the replica was promoted | side `replica`: `streaming` 0 and no positions; `prep_postgres_role` says `primary` |
+| without the grant | success 0, and the log names it; a heartbeat that cannot be read takes nothing else away |
+"""
+
+_REDIS = """\
+### The connection, and what is asked
+
+One connection per server is kept, its name `prep_exporter`. A scrape is a PING, which is timed, then INFO and, where a
+session store is configured, one counting command of constant cost; never SCAN or KEYS. The least that the user needs:
+
+```
+ACL SETUSER prep_exporter on >password +ping +info +client|setname
+    +select                 # where `sessions.database` is not 0
+    +dbsize                 # or +scard, +zcard, +hlen with ~the-key: what `sessions.count` says
+```
+
+| Redis is | The scrape |
+|---|---|
+| frozen (SIGSTOP) | answers at the deadline (at most `query_timeout`), all other samples there; `up` 0, success 0 |
+| down, or refusing | answers at once; `up` 0, success 0; comes back by itself with the server |
+| something else on that port | `up` 0, success 0 |
+| out of connections | over the kept connection all numbers, `clients` at `clients_max` and rejected growing, `up` 1; \
+without one `up` 0, success 0 |
+| loading its data set | `up` 1, state `loading`, no number of keys or sessions; success 0 |
+| unable to save (MISCONF) | `up` 1, state `writes_refused`, all numbers |
+| a replica without its primary (MASTERDOWN) | `up` 1, state `stale`, all numbers but the sessions; success 0 where \
+these are configured |
+| blocked by a script (BUSY) | `up` 1, state `busy`, nothing else; success 0 |
+| slow | what came in time; `up` 0 when not even PING was answered; success 0 |
+| refusing the login | `up` 0, success 0, and the log says so |
+| refusing a command (NOPERM) | all but that command's part; success 0, and the log names the command |
+"""
+
 _COMPLIANCE = """\
 The index on the queue keeps `prep_compliance_checks_pending` cheap; see *What the cursors need* below `payments`.
 
@@ -216,6 +277,10 @@ def _notes(name: str) -> Sequence[str]:
     match name:
         case "postgres":
             return (_POSTGRES,)
+        case "replication":
+            return (_REPLICATION,)
+        case "redis":
+            return (_REDIS,)
         case "payments":
             indexes = f"```sql\n{payments.reading(PaymentsCollector()).ddl}\n```\n"
             return (_CURSORS.format(indexes=indexes), _PAYMENTS)

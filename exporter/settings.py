@@ -90,6 +90,9 @@ def check_files(settings: Settings) -> None:
                 secret(server.password_file)
             except ConfigError as error:
                 found += error.faults
+    for server in redis.servers.values() if redis else ():
+        if server.ca_file is not None and not server.ca_file.is_file():
+            found.append(Fault(str(server.ca_file), "does not exist", "mount it into the exporter's container"))
     for path in disk.paths.values() if disk and disk.enabled else ():
         if not path.exists():
             found.append(Fault(str(path), "does not exist", "mount it into the exporter's container"))

@@ -256,3 +256,21 @@ def test_stopping_is_quick(platform: Platform, service: Service, stripe: Service
             waiting.result()
     service.start()
     wait_until(lambda: rows(platform, "stop-1") == [["failed", "abandoned"]], "the row to be settled")
+
+
+def test_heartbeat_is_written_and_the_pool_is_told(platform: Platform, stripe: Service) -> None:
+    """The row on the primary is renewed, also after a time without the database; the pool's use is published."""
+    service = platform.service("payments", PREP_HEARTBEAT_EVERY_SECONDS="0.1").start()
+
+    def beat() -> str:
+        return platform.sql("select coalesce(max(beat_at)::text, '') from replication_heartbeat")[0][0]
+
+    first = wait_until(beat, "a heartbeat", 5)
+    wait_until(lambda: beat() > first, "the next heartbeat", 5)
+    platform.postgres.restart()
+    last = beat()
+    wait_until(lambda: beat() > last, "a heartbeat after the restart", 10, seen=service.tail)
+    assert platform.sql("select count(*) from replication_heartbeat") == [["1"]]
+    assert platform.metric("payments", "prep_pool_connections_max", backend="postgres") == 5
+    assert 1 <= platform.metric("payments", "prep_pool_connections", backend="postgres") <= 5
+    service.stop()

@@ -291,14 +291,14 @@ def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_wrong_configuration_is_exit_code_2_with_every_mistake(tmp_path: Path) -> None:
     """Both at the check and at the start, each mistake has its line."""
     path = tmp_path / "exporter.yml"
-    path.write_text("web: {port: 1}\ncollectors:\n  disk: {paths: {}, timeout: 2}\n  redis: {}\n")
+    path.write_text("web: {port: 1}\ncollectors:\n  disk: {paths: {}, timeout: 2}\n  memcached: {}\n")
     for arguments in (["--config.check"], []):
         done = run_script(f"--config.file={path}", *arguments)
         assert done.returncode == 2
         for place in (
             "exporter.yml:1: web.port",
             "exporter.yml:3: collectors.disk.paths",
-            "exporter.yml:4: collectors.redis",
+            "exporter.yml:4: collectors.memcached",
         ):
             assert place in done.stderr
         assert "4 mistakes" in done.stderr

@@ -106,6 +106,13 @@ def test_ten_mistakes_are_told_at_once_with_line_and_path() -> None:
         (("compliance: {}", "containers: {}"), "needs the collector docker"),
         (("collectors:\n", "scrape: {timeout: 1s, timeout_offset: 2s}\ncollectors:\n"), "leaves no time"),
         (("compliance: {}", "compliance: {state_file: state.json}"), "is not an absolute path"),
+        (("compliance: {}", "replication: {replicas: {}}"), "is empty"),
+        (("compliance: {}", "replication: {primary: db, replicas: {one: {}}}"), "'db' is no server of"),
+        (("compliance: {}", "replication: {replicas: {one: {server: two}}}"), "replicas.one.server: 'two' is no"),
+        (("compliance: {}", "replication: {replicas: {one: {server: postgres}}}"), "'postgres' is named twice"),
+        (("compliance: {}", "replication: {replicas: {one: {}}, heartbeat: {table: 'x; y'}}"), "heartbeat.table"),
+        (("compliance: {}", "redis: {servers: {redis: {host: r, sessions: {count: scard}}}}"), "`key` is needed"),
+        (("compliance: {}", "redis: {servers: {redis: {host: r, sessions: {key: live}}}}"), "`key` is needed"),
     ],
 )
 def test_values_that_do_not_fit_together_are_told(change: tuple[str, str], told: str) -> None:
@@ -134,12 +141,15 @@ def test_shipped_configuration_is_good() -> None:
 
 def test_missing_files_are_told_by_the_check(tmp_path: Path) -> None:
     """`--config.check` tells every secret and path that is not there."""
+    absent = {name: str(tmp_path / name) for name in ("postgres", "redis", "ca", "path")}
     text = (
-        GOOD.replace("/run/secrets/p", str(tmp_path / "none")) + "  disk: {paths: {/x: " + str(tmp_path / "x") + "}}\n"
+        GOOD.replace("/run/secrets/p", absent["postgres"])
+        + f"  disk: {{paths: {{/x: {absent['path']}}}}}\n"
+        + f"  redis: {{servers: {{redis: {{host: r, password_file: {absent['redis']}, ca_file: {absent['ca']}}}}}}}\n"
     )
     with pytest.raises(ConfigError) as caught:
         check_files(parse(text, "exporter.yml"))
-    assert len(caught.value.faults) == 2
+    assert sorted(fault.where for fault in caught.value.faults) == sorted(absent.values())
 
 
 def test_secret_is_read_anew_and_without_its_newline(tmp_path: Path) -> None:
