@@ -7,9 +7,10 @@ and started again like any daemon; its contents are in its memory.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from uuid import uuid4
 
-from obstore import put
+import obstore
 from obstore.store import S3Store
 
 from tests.support.daemon import Daemon
@@ -24,13 +25,16 @@ class S3Server(Daemon):
 
     start_seconds = 30.0
 
-    def __init__(self, run: Run, *, name: str = "s3") -> None:
+    def __init__(self, run: Run, *, name: str = "s3", certificate: tuple[Path, Path] | None = None) -> None:
+        """`certificate`: the files of a certificate for `localhost` and of its key; None = plain HTTP."""
         super().__init__(run, name)
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}" if certificate is None else f"https://localhost:{self.port}"
+        self._certificate = certificate
 
     def argv(self) -> list[str]:
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        plain = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        return plain if self._certificate is None else [*plain, "-s", *_files(*self._certificate)]
 
     def ready(self) -> bool:
         return listens(self.port)
@@ -43,9 +47,16 @@ class S3Server(Daemon):
 
     def put(self, bucket: str, key: str, size: int) -> None:
         """An object of so many bytes."""
-        store = S3Store(
+        obstore.put(self.store(bucket), key, b"x" * size)
+
+    def store(self, bucket: str) -> S3Store:
+        """A client that may write."""
+        return S3Store(
             bucket,
             config={"endpoint": self.url, "access_key_id": KEY_ID, "secret_access_key": SECRET_KEY},
             client_options={"allow_http": True},
         )
-        put(store, key, b"x" * size)
+
+
+def _files(certificate: Path, key: Path) -> list[str]:
+    return ["-c", str(certificate), "-k", str(key)]
