@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from exporter.background_settings import BackupBucket, BackupDirectory
@@ -129,6 +129,7 @@ class BucketSource:
 
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d{3})\b")
 _MEANING = {
     "NoSuchBucket": "there is no such bucket",
     "AccessDenied": "the key may not list it",
@@ -148,8 +149,9 @@ def _refusal(bucket: str, error: Exception) -> Transient | Permanent:
     code = _CODE.search(str(error))
     if code is not None and code[1] in _MEANING:
         return Permanent(f"bucket {bucket}: {_MEANING[code[1]]} ({code[1]})")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return Permanent(f"bucket {bucket}: the key is not known or may not list it")
+    if (status := _STATUS.search(str(error))) is not None:
+        words = f"bucket {bucket}: the store answered {status[1]}"
+        return Permanent(words) if status[1] in ("401", "403") else Transient(words)
     return Transient(f"bucket {bucket}: cannot be listed ({type(error).__name__})")
 
 

@@ -210,6 +210,7 @@ it writes `restore_marker` anew; nothing else can know. The exporter needs to li
 |---|---|
 | hangs, refuses, or denies the key | `prep_backup_listed` 0, none of its others, success 0; other sources have all |
 | is empty | `prep_backup_listed` 1, no time and no size: an alert must ask for their absence |
+| answers with other XML than S3's | as one that is empty |
 | holds more than `max_entries` | as one that cannot be listed; the log says so |
 """
 
