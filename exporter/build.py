@@ -14,13 +14,16 @@ from exporter.collectors.docker import DockerCollector
 from exporter.collectors.inventory import Inventory
 from exporter.collectors.postgres import PostgresCollector
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
+from exporter.series_limit import SeriesLimit
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
 from exporter.statefile import StateFile
 
 
-def build(settings: Settings) -> ScrapeEngine:
-    """The engine. Collectors that share a server's session come in the order in which they take turns on it."""
+def build(settings: Settings, limit: SeriesLimit | None = None) -> ScrapeEngine:
+    """The engine. `limit` counts what the cap on series keeps back, over all engines of a process.
+    Collectors that share a server's session come in the order in which they take turns on it.
+    """
     collectors = settings.collectors
     at_scrape = [*_on_postgres(collectors)]
     if collectors.disk and collectors.disk.enabled:
@@ -35,7 +38,9 @@ def build(settings: Settings) -> ScrapeEngine:
         background.append(Background(docker, collectors.docker.interval, collectors.docker.timeout))
         if containers:
             at_scrape.append(ContainersCollector(inventory, read))
-    return ScrapeEngine(at_scrape, background)
+    limit = limit or SeriesLimit()
+    limit.most = settings.scrape.max_series
+    return ScrapeEngine(at_scrape, background, limit)
 
 
 def _on_postgres(collectors: Collectors) -> list[Collector]:

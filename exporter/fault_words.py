@@ -41,7 +41,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "tuple_type": ("is not a list", "write [one, another]"),
     "path_type": ("is not a path", "write an absolute path"),
 }
-"""Error types of pydantic (docs.pydantic.dev, "Validation Errors") to what is wrong, and the remedy with its context."""
+"""Error types of pydantic (docs.pydantic.dev, "Validation Errors") to what is wrong and the remedy."""
 
 _MEANING = frozenset(("missing", "string_too_short", "string_pattern_mismatch"))
 """Types whose remedy needs to say what the setting is."""

@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from exporter.collector_settings import Collectors
 from exporter.fault_words import Location

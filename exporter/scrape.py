@@ -34,9 +34,6 @@ _log = structlog.get_logger("exporter.scrape")
 STALE_AFTER_INTERVALS = 3
 """Of a background collector: older samples than this many intervals are not shown."""
 
-MAX_SERIES = 1000
-"""Of one family, unless the settings say otherwise."""
-
 _CLOSE_WITHIN = 3.0
 """Seconds in which a collector lets go of what it holds."""
 
@@ -91,8 +88,8 @@ class ScrapeEngine:
         background: Sequence[Background] = (),
         limit: SeriesLimit | None = None,
     ) -> None:
-        """`limit`: the cap on series, kept over reloads by whoever owns it; None makes one with MAX_SERIES."""
-        self._limit = limit or SeriesLimit(MAX_SERIES)
+        """`limit`: the cap on series, kept over reloads by whoever owns it; None makes one with the default."""
+        self._limit = limit or SeriesLimit()
         self._cut: set[str] = set()
         self._collectors = tuple(collectors)
         self._background = tuple(background)
@@ -123,7 +120,8 @@ class ScrapeEngine:
 
     def inherit(self, old: ScrapeEngine) -> None:
         """Take over from an engine that has ended: what its collectors must not begin anew, and what the background
-        ones have found, which stays true for as long as it would have there."""
+        ones have found, which stays true for as long as it would have there.
+        """
         predecessors = {one.name: one for one in old._everyone()}
         for collector in self._everyone():
             if isinstance(collector, Heir) and collector.name in predecessors:

@@ -20,6 +20,9 @@ from exporter.catalog import itself as catalog
 from exporter.catalog.entries import Metric
 from exporter.samples import AnySample, Sample
 
+MAX_SERIES = 1000
+"""Of one family, unless the settings say otherwise."""
+
 
 def is_open(metric: Metric) -> bool:
     """Whether the number of its series depends on more than the catalog."""
@@ -29,7 +32,7 @@ def is_open(metric: Metric) -> bool:
 class SeriesLimit:
     """The cap of every family, and what was dropped since the process began (over all reloads)."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = MAX_SERIES) -> None:
         """`most` series of one family in one run."""
         self.most = most
         self._shown: dict[str, set[tuple[str, ...]]] = {}

@@ -17,6 +17,8 @@ from exporter.collector_settings import Collectors
 from exporter.durations import Duration
 from exporter.errors import ConfigError, Fault
 from exporter.fault_words import Location, words
+from exporter.redaction import remember
+from exporter.repair import repaired
 from exporter.setting_types import AbsolutePath, Strict
 from exporter.yaml_file import Document
 
@@ -68,23 +70,32 @@ class Flag:
     value: Any
 
 
-def parse(text: str, file: str, flags: Mapping[Location, Flag] | None = None) -> Settings:
-    """YAML text to settings, `flags` counting instead of the text. Raises ConfigError listing every mistake as
-    `file:line: path`, or by the flag that made it."""
+def parse(text: str, file: str, flags: Mapping[Location, Flag] | None = None, *, files: bool = False) -> Settings:
+    """YAML text to settings, `flags` counting instead of the text.
+
+    `files`: look also whether the files that the settings name can be used now. Raises ConfigError listing every
+    mistake as `file:line: path`, or by the flag that made it.
+    """
     document, flags = Document.read(text, file), flags or {}
     _lay_over(document.data, _that_matter(document.data, flags))
+    found = list(document.faults)
+    settings: Settings | None
     try:
         settings = Settings.model_validate(document.data)
     except ValidationError as error:
-        found = [_fault(document, flags, item) for item in error.errors(include_url=False, include_input=False)]
-        raise ConfigError([*document.faults, *found]) from None
-    if found := [*document.faults, *_reference_faults(settings, document)]:
+        found += [_fault(document, flags, item) for item in error.errors(include_url=False, include_input=False)]
+        settings = repaired(Settings, document.data)
+    if settings is not None:
+        told = {fault.where for fault in found}
+        found += [fault for fault in _reference_faults(settings, document) if fault.where not in told]
+        found += _file_faults(settings, document) if files else []
+    if found or settings is None:
         raise ConfigError(found)
     return settings
 
 
-def load(path: Path, flags: Mapping[Location, Flag] | None = None) -> Settings:
-    """Read the file, `flags` counting instead of what it says. Raises ConfigError, also when it cannot be read."""
+def load(path: Path, flags: Mapping[Location, Flag] | None = None, *, files: bool = False) -> Settings:
+    """`parse` of a file. Raises ConfigError, also when it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -92,7 +103,7 @@ def load(path: Path, flags: Mapping[Location, Flag] | None = None) -> Settings:
     except OSError as error:
         remedy = "name the file with --config.file, readable for the exporter's user"
         raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}", remedy)]) from error
-    return parse(text, str(path), flags)
+    return parse(text, str(path), flags, files=files)
 
 
 def unchangeable(old: Settings, new: Settings) -> list[Fault]:
@@ -110,7 +121,9 @@ def _that_matter(data: dict[str, Any], flags: Mapping[Location, Flag]) -> dict[L
     return {
         location: flag
         for location, flag in flags.items()
-        if flag.value is not False or location[0] != "collectors" or (isinstance(there, dict) and there.get(location[1]))
+        if flag.value is not False
+        or location[0] != "collectors"
+        or (isinstance(there, dict) and there.get(location[1]))
     }
 
 
@@ -128,12 +141,25 @@ def _lay_over(data: dict[str, Any], flags: Mapping[Location, Flag]) -> None:
 
 
 def secret(path: Path) -> str:
-    """A secret's value now: re-read at each use, trailing newline dropped. Raises ConfigError."""
+    """A secret's value now: re-read at each use, trailing newline dropped, and masked in the log from now on.
+
+    Raises ConfigError.
+    """
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        value = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError([Fault(str(path), f"secret cannot be read: {reason}", "put the file there, readable for the exporter's user")]) from error
+        raise ConfigError(
+            [
+                Fault(
+                    str(path),
+                    f"secret cannot be read: {reason}",
+                    "put the file there, readable for the exporter's user",
+                )
+            ]
+        ) from error
+    remember(value)
+    return value
 
 
 def check_files(settings: Settings) -> None:
@@ -157,6 +183,16 @@ def _fault(document: Document, flags: Mapping[Location, Flag], error: Mapping[st
     location = error["loc"]
     where = flags[location].name if location in flags else document.where(location)
     return Fault(where, *words(Settings, error))
+
+
+def _file_faults(settings: Settings, document: Document) -> list[Fault]:
+    """What `check_files` finds, at the line that names the file; nothing about stand-ins, which no line names."""
+    try:
+        check_files(settings)
+    except ConfigError as error:
+        places = ((document.place_of(fault.where), fault) for fault in error.faults)
+        return [Fault(f"{place}: {fault.where}", fault.what, fault.remedy) for place, fault in places if place]
+    return []
 
 
 def _reference_faults(settings: Settings, document: Document) -> list[Fault]:

@@ -92,7 +92,10 @@ PROMETHEUS_3_TEXT = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/pl
         ("text/plain;version=0.0.4;escaping=allow-utf-8", TEXT.content_type),
         ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8"),
         (PROMETHEUS_3_TEXT, "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
-        ("text/plain;version=1.0.0;escaping=underscores", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (
+            "text/plain;version=1.0.0;escaping=underscores",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
         ("text/plain;version=1.0.0;escaping=dots", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
         (PROMETHEUS_2, OPENMETRICS.content_type),
         (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
@@ -102,7 +105,10 @@ PROMETHEUS_3_TEXT = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/pl
         ("APPLICATION/OpenMetrics-Text;Version=1.0.0,text/plain;q=0.5", OPENMETRICS.content_type),
         ("application/openmetrics-text;version=9.9.9", TEXT.content_type),
         ("application/openmetrics-text;version=2.0.0,text/plain;version=0.0.4;q=0.1", TEXT.content_type),
-        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", TEXT.content_type),
+        (
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            TEXT.content_type,
+        ),
         ("application/openmetrics-text;q=0", TEXT.content_type),
         ("text/plain;q=0,*/*", OPENMETRICS.content_type),
         ("application/openmetrics-text;q=7,text/plain;q=0.1", TEXT.content_type),
