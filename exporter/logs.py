@@ -1,7 +1,8 @@
 """Structured logs: one JSON object (or one line for a terminal) for each event, ours and the libraries' alike.
 
 In: level, format, stream. Out: structlog and the standard library's logging set up, so that a line of asyncio or
-aiohttp is an event like any other. It must never let a secret through: each text of an event, tracebacks too, is cleaned last.
+aiohttp is an event like any other. It must never let a secret through: each text of an event, tracebacks too, is
+cleaned last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The HTTP side: /metrics, a page at /, its documentation, and answers for whoever starts, stops and reloads the process.
+"""The HTTP side: /metrics, a page at /, its documentation, and what starts, stops and reloads the process.
 
 In: requests. Out: what the scrape engine has, always 200 on /metrics with whatever is ready in time.
 It must never let one client hold up another: a scrape is bounded by its deadline, and their number by the settings.
@@ -7,6 +7,7 @@ It must never let one client hold up another: a scrape is bounded by its deadlin
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 import platform
@@ -15,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
+from exporter import docs
 from exporter.catalog import itself as catalog
-from exporter.docs import page as documentation
 from exporter.errors import Fault
 from exporter.exposition import render
 from exporter.gatekeeper import Gatekeeper
@@ -38,6 +39,8 @@ _LONGEST_NAME, _MOST_NAMES = 40, 5
 _LEAST_BUDGET = 0.05
 _LARGEST_TIMEOUT = 120.0
 """Seconds. Prometheus' own default is 10 s; a header beyond this is a mistake or mischief."""
+
+_documentation = functools.cache(docs.page)
 
 
 def budget(header: str | None, default: float, offset: float) -> float:
@@ -105,9 +108,8 @@ class Routes:
         deadline = loop.time() + budget(request.headers.get(TIMEOUT_HEADER), scrape.timeout, scrape.timeout_offset)
         async with self._running.scraping(deadline) as engine:
             try:
-                wanted = chosen(
-                    request.query.getall("collect[]", ()), request.query.getall("exclude[]", ()), engine.names
-                )
+                query = request.query
+                wanted = chosen(query.getall("collect[]", ()), query.getall("exclude[]", ()), engine.names)
             except ValueError as error:
                 return web.Response(status=400, text=f"{error}\n")
             results = await engine.scrape(max(0.0, deadline - loop.time()), wanted)
@@ -129,7 +131,7 @@ class Routes:
 
     async def docs(self, _: web.Request) -> web.Response:
         """docs/metrics.md of this very version."""
-        return web.Response(text=documentation(), headers={"X-Content-Type-Options": "nosniff"})
+        return web.Response(text=_documentation(), headers={"X-Content-Type-Options": "nosniff"})
 
     async def healthy(self, _: web.Request) -> web.Response:
         """200 while the event loop lives."""
@@ -144,9 +146,7 @@ class Routes:
     async def reload(self, _: web.Request) -> web.Response:
         """Read the configuration anew: 200 when it was taken over, 500 with every mistake when not, 403 when off."""
         if not self._running.settings.web.enable_reload:
-            return web.Response(
-                status=403, text="off: set web.enable_reload, give --web.enable-reload, or send SIGHUP\n"
-            )
+            return web.Response(status=403, text="off: give --web.enable-reload, or send SIGHUP\n")
         if faults := await self._reload():
             told = clean("".join(f"{fault}\n" for fault in faults))
             return web.Response(status=500, text=f"not taken over, what was before still holds:\n{told}")

@@ -149,15 +149,8 @@ def secret(path: Path) -> str:
         value = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(
-            [
-                Fault(
-                    str(path),
-                    f"secret cannot be read: {reason}",
-                    "put the file there, readable for the exporter's user",
-                )
-            ]
-        ) from error
+        remedy = "put the file there, readable for the exporter's user"
+        raise ConfigError([Fault(str(path), f"secret cannot be read: {reason}", remedy)]) from error
     remember(value)
     return value
 

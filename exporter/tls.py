@@ -1,7 +1,7 @@
 """`tls_server_config` of exporter-toolkit to a TLS context of Python.
 
-In: settings, and the folder that relative paths start from. Out: an `ssl.SSLContext`, or ConfigError. It must never give
-a context that is weaker than what was asked for: what OpenSSL cannot do the same way is a mistake.
+In: settings, and the folder that relative paths start from. Out: an `ssl.SSLContext`, or ConfigError. It must never
+give a context that is weaker than what was asked for: what OpenSSL cannot do the same way is a mistake.
 """
 
 from __future__ import annotations
@@ -130,9 +130,8 @@ def _load(made: ssl.SSLContext, settings: TlsServer, folder: Path, document: Doc
             try:
                 made.load_verify_locations(cafile=folder / name)
             except ssl.SSLError:
-                yield Fault(
-                    f"{document.where((_SECTION, key))}: {folder / name}", "holds no certificate", "PEM is read"
-                )
+                where = f"{document.where((_SECTION, key))}: {folder / name}"
+                yield Fault(where, "holds no certificate", "put the authorities there, PEM")
     if not readable:
         return
     try:

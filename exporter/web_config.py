@@ -6,8 +6,8 @@ https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuratio
 file, as there. An empty file is plain HTTP for everybody.
 
 Everything that `promtool check web-config` takes is taken, but for what Python's TLS cannot do, which is a mistake with
-a remedy and never passed over: client certificates that are asked for and not verified, several curves, and certificates
-inside of the file. HTTP/2 is not spoken whatever `http2` says: it is an offer there too.
+a remedy and never passed over: client certificates that are asked for and not verified, several curves, and
+certificates inside of the file. HTTP/2 is not spoken whatever `http2` says: it is an offer there too.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def load(path: Path | None) -> WebConfig:
     return WebConfig(
         served,
         content.basic_auth_users,
-        dict(content.http_server_config.headers),
+        {str(name): value for name, value in content.http_server_config.headers.items()},
         frozenset(map(alternative_name, tls.client_allowed_sans if tls else ())),
         (path, *(tls.files(path.parent) if tls else ())),
     )
