@@ -31,7 +31,8 @@ select 'order-' || n, 1000 + n % 9000, 'usd', 'stripe', 'card',
     case when n % 50 = 0 then 'failed' else 'succeeded' end, case when n % 50 = 0 then 'card_declined' end,
     at - interval '1 s', at
 from (
-    select n, now() - interval '1 hour' - n * interval '400 days' / {rows} as at from generate_series({first}, {last}) as n
+    select n, now() - interval '1 hour' - n * interval '400 days' / {rows} as at
+    from generate_series({first}, {last}) as n
 ) as made;
 """
 

@@ -25,6 +25,7 @@ from exporter.collectors.slo import SloCollector
 from exporter.collectors.vendors import VendorsCollector
 from exporter.cursor_settings import CursorSettings
 from exporter.scrape import STALE_AFTER_INTERVALS, Background, ScrapeEngine
+from exporter.series_limit import SeriesLimit
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
 from exporter.statefile import StateFile
@@ -35,8 +36,10 @@ _TO_FINISH = 1.0
 """Seconds that a round has beyond the timeouts of its parts, which end by themselves and are told one by one."""
 
 
-def build(settings: Settings) -> ScrapeEngine:
-    """The engine. Collectors that share a server's session come in the order in which they take turns on it."""
+def build(settings: Settings, limit: SeriesLimit | None = None) -> ScrapeEngine:
+    """The engine. `limit` counts what the cap on series keeps back, over all engines of a process.
+    Collectors that share a server's session come in the order in which they take turns on it.
+    """
     collectors = settings.collectors
     at_scrape = [*_on_postgres(collectors)]
     if collectors.redis and collectors.redis.enabled:
@@ -61,7 +64,9 @@ def build(settings: Settings) -> ScrapeEngine:
     if collectors.slo and collectors.slo.enabled:
         at_scrape.append(SloCollector(collectors.slo.objectives))
     background += _elsewhere(collectors)
-    return ScrapeEngine(at_scrape, background)
+    limit = limit or SeriesLimit()
+    limit.most = settings.scrape.max_series
+    return ScrapeEngine(at_scrape, background, limit)
 
 
 def _elsewhere(collectors: Collectors) -> Iterator[Background]:

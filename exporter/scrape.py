@@ -17,22 +17,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import structlog
 
 from exporter.catalog import itself as catalog
-from exporter.collectors.base import Collector
+from exporter.collectors.base import Collector, Heir
 from exporter.errors import ExporterError
 from exporter.landing import Health
 from exporter.samples import AnySample, Collected, Result, Sample, faults
+from exporter.series_limit import SeriesLimit
 
 _log = structlog.get_logger("exporter.scrape")
 
 STALE_AFTER_INTERVALS = 3
 """Of a background collector: older samples than this many intervals are not shown."""
+
+_CLOSE_WITHIN = 3.0
+"""Seconds in which a collector lets go of what it holds."""
 
 _CUT_OFF_GRACE = 0.1
 """Seconds after its deadline at which a run that did not end by itself is cancelled. Collectors keep their deadline and
@@ -82,7 +86,15 @@ class _Flight:
 class ScrapeEngine:
     """Owns the collectors. Enter it to start the background ones; leaving it ends every task."""
 
-    def __init__(self, collectors: Sequence[Collector], background: Sequence[Background] = ()) -> None:
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        background: Sequence[Background] = (),
+        limit: SeriesLimit | None = None,
+    ) -> None:
+        """`limit`: the cap on series, kept over reloads by whoever owns it; None makes one with the default."""
+        self._limit = limit or SeriesLimit()
+        self._cut: set[str] = set()
         self._collectors = tuple(collectors)
         self._background = tuple(background)
         self._flights = {one.name: _Flight() for one in (*collectors, *(each.collector for each in background))}
@@ -91,22 +103,55 @@ class ScrapeEngine:
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def start(self) -> None:
+        """Begin the background collectors' rounds."""
+        self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
+
+    async def end(self) -> None:
+        """Cancel what runs, answer scrapes that wait, and let every collector go; none holds it up for long."""
         self._ended = True
         running = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in (*self._tasks, *running):
             task.cancel()
         await asyncio.gather(*self._tasks, *running, return_exceptions=True)
-        for collector in (*self._collectors, *(each.collector for each in self._background)):
-            await collector.close()
+        await asyncio.gather(*(self._close(one) for one in self._everyone()))
+
+    def inherit(self, old: ScrapeEngine) -> None:
+        """Take over from an engine that has ended: what its collectors must not begin anew, and what the background
+        ones have found, which stays true for as long as it would have there.
+        """
+        predecessors = {one.name: one for one in old._everyone()}
+        for collector in self._everyone():
+            if isinstance(collector, Heir) and collector.name in predecessors:
+                collector.inherit(predecessors[collector.name])
+            if collector.name in self._kept and collector.name in old._kept:
+                self._kept[collector.name] = old._kept[collector.name]
+
+    def _everyone(self) -> tuple[Collector, ...]:
+        return (*self._collectors, *(each.collector for each in self._background))
+
+    async def _close(self, collector: Collector) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await collector.close()
+        except Exception:  # noqa: BLE001 - the shell: one that does not let go must not keep the others from it
+            _log.exception("collector did not let go", collector=collector.name)
 
     @property
     def ready(self) -> bool:
         """Whether every background collector has ended its first run, well or not."""
         return all(kept.last is not None for kept in self._kept.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The collectors' names, in their order."""
+        return tuple(self._flights)
 
     def health(self) -> tuple[Health, ...]:
         """How each collector's last run went."""
@@ -118,12 +163,21 @@ class ScrapeEngine:
             )
         return tuple(found)
 
-    async def scrape(self, budget: float) -> tuple[Result, ...]:
-        """One result for each collector within `budget` seconds."""
+    async def scrape(self, budget: float, wanted: Collection[str] | None = None) -> tuple[Result, ...]:
+        """One result for each collector within `budget` seconds; only for those in `wanted`, unless it is None.
+
+        A collector that is not wanted is not run and has no result.
+        """
         deadline = asyncio.get_running_loop().time() + budget
-        at_once = await asyncio.gather(*(self._join(one, deadline) for one in self._collectors))
-        results = [*at_once, *(self._remembered(each) for each in self._background)]
+        asked = [one for one in self._collectors if wanted is None or one.name in wanted]
+        at_once = await asyncio.gather(*(self._join(one, deadline) for one in asked))
+        kept = [each for each in self._background if wanted is None or each.collector.name in wanted]
+        results = [*at_once, *(self._remembered(each) for each in kept)]
         return tuple(self._without_collisions(results))
+
+    def limit_samples(self) -> tuple[Sample, ...]:
+        """How many series the cap has kept back, by family."""
+        return self._limit.samples(self._flights)
 
     async def _join(self, collector: Collector, deadline: float) -> Result:
         """The collector's running run, or a new one, up to the deadline of this scrape."""
@@ -180,9 +234,20 @@ class ScrapeEngine:
             collected = Collected((), f"{collector.name}: a mistake in the exporter itself, see the log")
         if broken := faults(collected.samples):
             collected = Collected((), f"{collector.name}: refused to show {broken[0]}")
+        collected = self._capped(collector.name, collected)
         self._tell(collector.name, collected.fault)
         self._flights[collector.name].last = run = Run(loop.time() - began, collected)
         return run
+
+    def _capped(self, name: str, collected: Collected) -> Collected:
+        """Without the series beyond the cap; each family is told once, until it is below again."""
+        samples, cut = self._limit.apply(collected.samples)
+        for family in cut:
+            if family not in self._cut:
+                _log.warning("series beyond the cap are not shown", collector=name, metric=family, cap=self._limit.most)
+        self._cut -= {sample.metric.name for sample in samples}
+        self._cut |= set(cut)
+        return Collected(samples, collected.fault)
 
     def _tell(self, name: str, fault: str | None) -> None:
         """Log a fault when it begins or changes, and once when it is over."""
