@@ -43,9 +43,10 @@ def test_worked_example_of_the_module() -> None:
     ],
 )
 def test_floor_goes_as_far_as_is_safe(now: int, oldest: int | None, floor: int, cut: bool) -> None:
-    """Up to the oldest open transaction, at most the overlap back, never backwards; what is unsafe is said."""
+    """Up to the oldest open transaction, at most the overlap back, never backwards; what is unsafe is said, counted."""
     state, _, told = step(STATE, now, oldest)
-    assert (state.floor, told) == (floor, cut)
+    assert (state.floor, told, state.cuts) == (floor, cut, int(cut))
+    assert step(state, now, oldest)[0].cuts >= state.cuts
 
 
 def test_full_batch_stops_the_floor_at_its_last_row() -> None:
@@ -116,6 +117,11 @@ def test_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
     second.close()
 
 
+def test_file_of_an_earlier_release_is_read() -> None:
+    """It knew no cuts: the position is kept, and they begin at 0."""
+    assert decode(encode(STATE).replace(b',"cuts":0', b"").decode()) == STATE
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -131,6 +137,7 @@ def test_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
         encode(STATE).replace(b'"floor":100', b'"floor":999'),
         encode(STATE).replace(b'"rows":1', b'"rows":-1'),
         encode(STATE).replace(b'"rows":1', b'"rows":true'),
+        encode(STATE).replace(b'"cuts":0', b'"cuts":-1'),
     ],
 )
 def test_unreadable_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
