@@ -73,12 +73,12 @@ class Gatekeeper:
         given = _credentials(request.headers.get(hdrs.AUTHORIZATION, ""))
         if given is None:
             return web.Response(status=401, text="unauthorized\n", headers=_CHALLENGE)
-        allowed = await self._allowed(*given, config.users)
+        allowed = await self.allowed(*given, config.users)
         if allowed is None:
             return web.Response(status=503, text="too many logins are being checked\n", headers={"Retry-After": "1"})
         return None if allowed else web.Response(status=401, text="unauthorized\n", headers=_CHALLENGE)
 
-    async def _allowed(self, user: str, password: bytes, users: Mapping[str, str]) -> bool | None:
+    async def allowed(self, user: str, password: bytes, users: Mapping[str, str]) -> bool | None:
         """Whether the password is this user's; None when too many checks wait already."""
         # For an unknown user another's hash is checked, and the result thrown away: it takes the same time.
         hashed = users.get(user) or next(iter(users.values()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,37 @@ def test_second_writer_is_refused_until_the_first_has_gone(tmp_path: Path) -> No
         second.load()
     first.close()
     assert second.load() is None
+    second.close()
+
+
+class SlowFiles(DiskFiles):
+    """A disk that takes its time: a write waits in the kernel until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.door = threading.Event(), threading.Event()
+
+    def write_synced(self, path: Path, data: bytes) -> None:
+        self.entered.set()
+        assert self.door.wait(10)
+        super().write_synced(path, data)
+
+
+def test_lock_is_not_given_back_under_a_write(tmp_path: Path) -> None:
+    """Closed while a write hangs, a file has its successor only after that write: none is lost, none is mixed."""
+    files = SlowFiles()
+    first, second = StateFile(tmp_path / "cursor.json", files), StateFile(tmp_path / "cursor.json")
+    first.load()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(first.save, STATE)
+        assert files.entered.wait(10)
+        first.close()
+        with pytest.raises(StateError, match="in use"):
+            second.load()
+        files.door.set()
+        writing.result(10)
+    assert second.load() == STATE
+    with pytest.raises(StateError, match="given back"):
+        first.save(STATE)
     second.close()
 
 
