@@ -169,8 +169,8 @@ def test_everything_is_behind_the_password(web: Web) -> None:
 
 
 def test_scrape_does_not_pay_for_the_password(web: Web) -> None:
-    """bcrypt of cost 12 is a quarter second of CPU, once; guesses wait in line and cost one core, not the scraper."""
-    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 12)}})
+    """bcrypt of cost 10 is 60 ms of CPU, once; guesses wait in line and cost one core, not the scraper."""
+    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 10)}})
     web.service.start()
     web.credentials = f"{USER}:{PASSWORD}"
     assert web.get().status == 200
@@ -179,9 +179,7 @@ def test_scrape_does_not_pay_for_the_password(web: Web) -> None:
     for _ in range(40):
         assert web.get("/-/healthy").status == 200
     assert sum(process.cpu_times()[:2]) - before < 1.0
-    guesser = Web(web.service, web.port, web.folder, web.authority)
     with concurrent.futures.ThreadPoolExecutor(30) as pool:
-        guesser.credentials = f"{USER}:guess"
 
         def guess(number: int) -> int:
             mine = Web(web.service, web.port, web.folder, web.authority, credentials=f"{USER}:guess {number}")
@@ -233,14 +231,14 @@ def test_versions_are_what_was_asked_for(web: Web, lowest: str, highest: str) ->
 
 def test_file_is_followed_and_a_mistake_changes_nothing(web: Web) -> None:
     """A new password, a new certificate and the end of TLS count within seconds; a mistake keeps what was, and is shown."""
-    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("old", 4)}})
+    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("old-password", 4)}})
     web.service.start()
-    web.client, web.credentials = web.trusting(), f"{USER}:old"
+    web.client, web.credentials = web.trusting(), f"{USER}:old-password"
     assert "prep_web_config_last_reload_successful 1.0" in web.get().text
 
-    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("new", 4)}})
+    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("new-password", 4)}})
     wait_until(lambda: web.status() == 401, "the old password to be refused", 10)
-    web.credentials = f"{USER}:new"
+    web.credentials = f"{USER}:new-password"
     assert web.status() == 200
 
     first = web.seen[-1]
@@ -259,8 +257,7 @@ def test_file_is_followed_and_a_mistake_changes_nothing(web: Web) -> None:
     web.web_config({})
     web.client = web.credentials = None
     wait_until(lambda: web.status() == 200, "plain HTTP", 10)
-    for secret in ("old", "new", hashed("new", 4)[:7]):
-        assert secret not in web.service.log_text().replace("renewed", "")
+    assert "password" not in web.service.log_text()
 
 
 def test_wrong_web_configuration_is_exit_code_2(web: Web) -> None:
