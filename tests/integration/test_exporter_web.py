@@ -6,6 +6,7 @@ import base64
 import concurrent.futures
 import gzip
 import http.client
+import socket
 import ssl
 import subprocess
 import time
@@ -297,6 +298,30 @@ def test_page_comes_in_every_format(web: Web) -> None:
     zipped = web.get(Accept_Encoding="gzip")
     assert zipped.headers["vary"] == "Accept, Accept-Encoding"
     assert b"prep_filesystem_free_bytes" in gzip.decompress(zipped.body)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"garbage-c4nary\r\n\r\n",
+        b"GET /c4nary HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: c4nary" + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff:c4nary\r\nAccept: ;q=,\xff\r\nConnection: close\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+    ],
+    ids=["no HTTP", "version", "long", "bytes", "TLS"],
+)
+def test_strangers_words_are_not_in_the_log(web: Web, sent: bytes) -> None:
+    """A request that is none is answered or cut, and leaves no trace of what was in it."""
+    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 4)}})
+    web.service.start()
+    with socket.create_connection(("127.0.0.1", web.port), 10) as stranger:
+        stranger.sendall(sent)
+        answer = stranger.recv(4096)
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 401 "))
+    assert web.status() == 401
+    assert "c4nary" not in web.service.log_text()
+    assert "Traceback" not in web.service.log_text()
 
 
 def test_collectors_can_be_chosen(web: Web) -> None:
