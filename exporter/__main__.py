@@ -10,7 +10,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -36,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code."""
     options = flags.read(arguments, build_info().labels[0])
     try:
-        settings, served = read(options, files=options.config_check)
+        settings, served = read(options, files=False)
         if options.config_check:
-            _ask_servers(settings, options.config_file)
+            _check(settings, options)
     except ConfigError as error:
         print(clean(str(error)), file=sys.stderr)
         print(
@@ -53,10 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return asyncio.run(_serve(options, settings, served))
 
 
-def _ask_servers(settings: Settings, file: Path) -> None:
-    """What the file alone cannot say: what is missing on the servers that it names. Raises ConfigError."""
-    document = Document.read(file.read_text(encoding="utf-8"), str(file))
-    if found := asyncio.run(check(settings, document.where)):
+def _check(settings: Settings, options: Options) -> None:
+    """What the file alone cannot say: of the files that it names, and by its servers. Raises ConfigError."""
+    found: list[Fault] = []
+    try:
+        load(options.config_file, options.flags, files=True)
+    except ConfigError as error:
+        found += error.faults
+    document = Document.read(options.config_file.read_text(encoding="utf-8"), str(options.config_file))
+    found += asyncio.run(check(settings, document.where))
+    if found:
         raise ConfigError(found)
 
 

@@ -47,11 +47,11 @@ _MEANING = frozenset(("missing", "string_too_short", "string_pattern_mismatch"))
 """Types whose remedy needs to say what the setting is."""
 
 
-def words(model: type[BaseModel], error: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong and the remedy, for one item of `ValidationError.errors()`."""
+def words(model: type[BaseModel], error: Mapping[str, Any], page: str) -> tuple[str, str]:
+    """What is wrong and the remedy, for one item of `ValidationError.errors()`; `page` tells all settings."""
     location: Location = error["loc"]
     if error["type"] == "extra_forbidden":
-        return "is not a setting", _spelling(model, location)
+        return "is not a setting", _spelling(model, location, page)
     what, _, remedy = error["msg"].removeprefix("Value error, ").removeprefix("Input ").partition("; ")
     what, remedy = _WORDS.get(error["type"], (what, remedy))
     remedy = remedy.format_map({name: _number(value) for name, value in error.get("ctx", {}).items()})
@@ -64,11 +64,10 @@ def _number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _spelling(model: type[BaseModel], location: Location) -> str:
+def _spelling(model: type[BaseModel], location: Location, page: str) -> str:
     above = _model(model, location[:-1])
     near = difflib.get_close_matches(str(location[-1]), above.model_fields if above else (), 1)
-    listed = "docs/configuration.md lists all"
-    return f"did you mean {near[0]}?" if near else f"remove it; {listed}"
+    return f"did you mean {near[0]}?" if near else f"remove it; {page} tells what there is"
 
 
 def _field(model: type[BaseModel], location: Location) -> FieldInfo | None:

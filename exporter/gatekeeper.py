@@ -29,7 +29,7 @@ from exporter.tls import alternative_name
 from exporter.web_config import WebConfig
 
 _REMEMBERED = 128
-"""Results of checks that are kept; the oldest unused go first."""
+"""Results of checks that are kept, of good and of bad ones each; the oldest unused go first."""
 _WAITING = 16
 """Checks that may wait for their turn."""
 _LONGEST = 72
@@ -44,7 +44,8 @@ class Gatekeeper:
     def __init__(self, config: Callable[[], WebConfig]) -> None:
         self._config = config
         self._key = secrets.token_bytes(32)
-        self._known: OrderedDict[bytes, bool] = OrderedDict()
+        # Apart, so that strangers who guess push no scraper out.
+        self._known: Mapping[bool, OrderedDict[bytes, None]] = {True: OrderedDict(), False: OrderedDict()}
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -83,15 +84,15 @@ class Gatekeeper:
         # For an unknown user another's hash is checked, and the result thrown away: it takes the same time.
         hashed = users.get(user) or next(iter(users.values()))
         digest = self._digest(user, hashed, password)
-        if digest in self._known:
-            return self._remember(digest, self._known[digest])
+        if (known := self._remembered(digest)) is not None:
+            return known
         if self._waiting >= _WAITING:
             return None
         self._waiting += 1
         try:
             async with self._turn:
-                if digest in self._known:  # somebody has asked the same meanwhile
-                    return self._known[digest]
+                if (known := self._remembered(digest)) is not None:  # somebody has asked the same meanwhile
+                    return known
                 fits = await asyncio.to_thread(_fits, password, hashed)
                 return self._remember(digest, fits and user in users)
         finally:
@@ -101,11 +102,15 @@ class Gatekeeper:
         parts = (hashlib.sha256(part).digest() for part in (user.encode(), hashed.encode(), password))
         return hmac.digest(self._key, b"".join(parts), "sha256")
 
+    def _remembered(self, digest: bytes) -> bool | None:
+        return next((self._remember(digest, each) for each, kept in self._known.items() if digest in kept), None)
+
     def _remember(self, digest: bytes, allowed: bool) -> bool:
-        self._known[digest] = allowed
-        self._known.move_to_end(digest)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        kept = self._known[allowed]
+        kept[digest] = None
+        kept.move_to_end(digest)
+        while len(kept) > _REMEMBERED:
+            kept.popitem(last=False)
         return allowed
 
 

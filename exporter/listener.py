@@ -91,6 +91,8 @@ class Listener:
 
         With a mistake what was read before still holds, and the file before is still the one that is watched.
         """
+        if file is None and self.file is None:
+            return ()
         async with self._reading:
             return await self._read(file)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from exporter.redaction import clean
@@ -44,7 +45,15 @@ def set_up(level: str, form: str, stream: TextIO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, render],
         )
     )
+    handler.addFilter(_is_not_of_a_client)
     logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), handlers=[handler], force=True)
+
+
+def _is_not_of_a_client(record: logging.LogRecord) -> bool:
+    """False for what aiohttp says of a request that is no HTTP: its words repeat what the client has sent, which may be
+    a password, and a port scan would fill the disk. The client has got its 400.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

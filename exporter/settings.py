@@ -189,7 +189,7 @@ def check_files(settings: Settings) -> None:
 def _fault(document: Document, flags: Mapping[Location, Flag], error: Mapping[str, Any]) -> Fault:
     location = error["loc"]
     where = flags[location].name if location in flags else document.where(location)
-    return Fault(where, *words(Settings, error))
+    return Fault(where, *words(Settings, error, "docs/configuration.md"))
 
 
 def _file_faults(settings: Settings, document: Document) -> list[Fault]:

@@ -123,8 +123,7 @@ def _fault(document: Document, error: Mapping[str, Any]) -> Fault:
     if location[0] == "basic_auth_users" and len(location) > 1:
         # The text after a user's name may be a password: neither it nor pydantic's words about it are repeated.
         return Fault(document.where(location[:2]), "is not a bcrypt hash", "make one with `htpasswd -nBC 10 NAME`")
-    what, remedy = words(File, error)
-    return Fault(document.where(location), what, remedy.replace("docs/configuration.md lists all", "see docs/web.md"))
+    return Fault(document.where(location), *words(File, error, "docs/web.md"))
 
 
 def _user_faults(content: File, document: Document) -> list[Fault]:

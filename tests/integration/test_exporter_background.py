@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from exporter.build import build
-from exporter.exposition import negotiate, render
+from exporter.exposition import render
+from exporter.negotiation import negotiate
 from exporter.settings import parse
 from tests.integration.exporter_parts import values
 from tests.support.servers import Answer, Request, StubServer, free_port, program

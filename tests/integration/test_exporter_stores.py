@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from exporter.build import build
-from exporter.exposition import negotiate, render
+from exporter.exposition import render
+from exporter.negotiation import negotiate
 from exporter.samples import Result
 from exporter.scrape import ScrapeEngine, self_samples
 from exporter.settings import parse

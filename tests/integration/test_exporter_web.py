@@ -6,6 +6,7 @@ import base64
 import concurrent.futures
 import gzip
 import http.client
+import socket
 import ssl
 import subprocess
 import time
@@ -169,8 +170,8 @@ def test_everything_is_behind_the_password(web: Web) -> None:
 
 
 def test_scrape_does_not_pay_for_the_password(web: Web) -> None:
-    """bcrypt of cost 12 is a quarter second of CPU, once; guesses wait in line and cost one core, not the scraper."""
-    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 12)}})
+    """bcrypt of cost 10 is 60 ms of CPU, once; guesses wait in line and cost one core, not the scraper."""
+    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 10)}})
     web.service.start()
     web.credentials = f"{USER}:{PASSWORD}"
     assert web.get().status == 200
@@ -179,9 +180,7 @@ def test_scrape_does_not_pay_for_the_password(web: Web) -> None:
     for _ in range(40):
         assert web.get("/-/healthy").status == 200
     assert sum(process.cpu_times()[:2]) - before < 1.0
-    guesser = Web(web.service, web.port, web.folder, web.authority)
     with concurrent.futures.ThreadPoolExecutor(30) as pool:
-        guesser.credentials = f"{USER}:guess"
 
         def guess(number: int) -> int:
             mine = Web(web.service, web.port, web.folder, web.authority, credentials=f"{USER}:guess {number}")
@@ -233,14 +232,14 @@ def test_versions_are_what_was_asked_for(web: Web, lowest: str, highest: str) ->
 
 def test_file_is_followed_and_a_mistake_changes_nothing(web: Web) -> None:
     """A new password, a new certificate and the end of TLS count within seconds; a mistake keeps what was, and is shown."""
-    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("canary-one", 4)}})
+    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("old-password", 4)}})
     web.service.start()
-    web.client, web.credentials = web.trusting(), f"{USER}:canary-one"
+    web.client, web.credentials = web.trusting(), f"{USER}:old-password"
     assert "prep_web_config_last_reload_successful 1.0" in web.get().text
 
-    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("canary-two", 4)}})
+    web.web_config({"tls_server_config": TLS, "basic_auth_users": {USER: hashed("new-password", 4)}})
     wait_until(lambda: web.status() == 401, "the old password to be refused", 10)
-    web.credentials = f"{USER}:canary-two"
+    web.credentials = f"{USER}:new-password"
     assert web.status() == 200
 
     first = web.seen[-1]
@@ -259,8 +258,7 @@ def test_file_is_followed_and_a_mistake_changes_nothing(web: Web) -> None:
     web.web_config({})
     web.client = web.credentials = None
     wait_until(lambda: web.status() == 200, "plain HTTP", 10)
-    for secret in ("canary-one", "canary-two", hashed("canary-two", 4)[:7]):
-        assert secret not in web.service.log_text()
+    assert "password" not in web.service.log_text()
 
 
 def test_wrong_web_configuration_is_exit_code_2(web: Web) -> None:
@@ -300,6 +298,30 @@ def test_page_comes_in_every_format(web: Web) -> None:
     zipped = web.get(Accept_Encoding="gzip")
     assert zipped.headers["vary"] == "Accept, Accept-Encoding"
     assert b"prep_filesystem_free_bytes" in gzip.decompress(zipped.body)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"garbage-c4nary\r\n\r\n",
+        b"GET /c4nary HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: c4nary" + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff:c4nary\r\nAccept: ;q=,\xff\r\nConnection: close\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+    ],
+    ids=["no HTTP", "version", "long", "bytes", "TLS"],
+)
+def test_strangers_words_are_not_in_the_log(web: Web, sent: bytes) -> None:
+    """A request that is none is answered or cut, and leaves no trace of what was in it."""
+    web.web_config({"basic_auth_users": {USER: hashed(PASSWORD, 4)}})
+    web.service.start()
+    with socket.create_connection(("127.0.0.1", web.port), 10) as stranger:
+        stranger.sendall(sent)
+        answer = stranger.recv(4096)
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 401 "))
+    assert web.status() == 401
+    assert "c4nary" not in web.service.log_text()
+    assert "Traceback" not in web.service.log_text()
 
 
 def test_collectors_can_be_chosen(web: Web) -> None:

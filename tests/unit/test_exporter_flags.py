@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,14 @@ def test_address_and_path_cannot_change_by_a_reload() -> None:
     assert [fault.where for fault in unchangeable(old, new)] == ["web.listen_address", "web.telemetry_path"]
     assert all("restart" in fault.remedy for fault in unchangeable(old, new))
     assert unchangeable(old, old) == []
+
+
+def test_every_flag_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/web.md names each flag of --help, the collectors' by their pattern."""
+    with pytest.raises(SystemExit):
+        given("--help")
+    named = set(re.findall(r"--[a-z][a-z.-]*[a-z]", capsys.readouterr().out)) - {"--help", "--version"}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "web.md").read_text()
+    assert len(named) > 10
+    for flag in named:
+        assert f"`{re.sub('collector[.].*', 'collector.NAME', flag)}`" in page, flag

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import pytest
 import structlog
@@ -127,6 +129,32 @@ def test_page_shows_how_each_collector_does() -> None:
     assert text.count('scope="row"') == 3
     assert '<html lang="en">' in text
     assert "<caption" in text
+
+
+class _Tags(HTMLParser):
+    """Whether each tag that is opened is closed in its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_html() -> None:
+    """Every tag is closed in its turn, and what a label points at is there."""
+    text, tags = page("1", "/metrics", [HEALTHY, Health("x", True, "a < b & c > d \"'", 0.1)]), _Tags()
+    tags.feed(text)
+    tags.close()
+    assert tags.open == []
+    assert tags.ids == re.findall(r'aria-labelledby="([^"]*)"', text)
 
 
 def test_page_escapes_and_masks_every_word() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -163,6 +164,20 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
     """With what to do."""
     with pytest.raises(ConfigError, match="put the file there"):
         load(tmp_path / "none.yml")
+
+
+async def test_guesses_push_no_scraper_out() -> None:
+    """Who has logged in is let in at once, after hundreds of wrong guesses and while more wait than may."""
+    keeper, users = Gatekeeper(lambda: load(None)), {"prometheus": HASH}
+    assert await keeper.allowed("prometheus", PASSWORD.encode(), users)
+    for number in range(200):
+        assert not await keeper.allowed("prometheus", f"guess {number}".encode(), users)
+    guesses = [
+        asyncio.create_task(keeper.allowed("prometheus", f"more {number}".encode(), users)) for number in range(40)
+    ]
+    await asyncio.sleep(0)
+    assert await keeper.allowed("prometheus", PASSWORD.encode(), users)
+    assert set(await asyncio.gather(*guesses)) == {False, None}
 
 
 async def test_password_is_checked_once_and_never_kept() -> None:
