@@ -21,6 +21,9 @@ SMALL_ROWS = 100_000
 # Large enough that both tables' indexes stay in memory, as on the machine of a live platform.
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "autovacuum": "off", "max_parallel_workers_per_gather": "0"}
 
+CHUNK = 500_000
+"""Rows in one statement: a test's SQL has half a minute."""
+
 _PAYMENTS = """
 insert into payments
     (order_ref, amount_minor, currency, provider, method, status, failure_reason, created_at, finalized_at)
@@ -28,12 +31,15 @@ select 'order-' || n, 1000 + n % 9000, 'usd', 'stripe', 'card',
     case when n % 50 = 0 then 'failed' else 'succeeded' end, case when n % 50 = 0 then 'card_declined' end,
     at - interval '1 s', at
 from (
-    select n, now() - interval '1 hour' - n * interval '400 days' / {rows} as at from generate_series(1, {rows}) as n
+    select n, now() - interval '1 hour' - n * interval '400 days' / {rows} as at
+    from generate_series({first}, {last}) as n
 ) as made;
+"""
+
+_CHECKS = """
 insert into compliance_checks (order_ref, rule_set, created_at, finished_at, result)
 select 'order-' || n, 'kitchen', at - interval '300 ms', at, 'pass'
 from (select n, now() - interval '1 hour' - n * interval '1 minute' as at from generate_series(1, 100000) as n) as made;
-vacuum analyze payments; vacuum analyze compliance_checks;
 """
 
 
@@ -57,9 +63,7 @@ class Platform:
         databases = []
         for number in (rows, SMALL_ROWS):
             database = platform(postgres)
-            for statement in _PAYMENTS.format(rows=number).split(";\n"):
-                if statement.strip():
-                    database.sql(statement)
+            _fill(database, number)
             databases.append(database)
         postgres.sql("checkpoint")
         replica = postgres.replica(name="replica")
@@ -116,3 +120,11 @@ def _config(folder: Path, made: Platform, database: Database, port: int) -> dict
             "disk": {"paths": {"/": "/"}},
         },
     }
+
+
+def _fill(database: Database, rows: int) -> None:
+    for first in range(1, rows + 1, CHUNK):
+        database.sql(_PAYMENTS.format(rows=rows, first=first, last=min(rows, first + CHUNK - 1)))
+    database.sql(_CHECKS)
+    for table in ("payments", "compliance_checks"):
+        database.sql(f"vacuum analyze {table}")
