@@ -24,6 +24,11 @@ _WHOLE_SECTIONS = ("model_type", "model_attributes_type")
 """Errors after which nothing is known of a whole section: what stands in it might be what others need."""
 
 
+def is_stand_in(text: str) -> bool:
+    """Whether this was put in here, and means nothing."""
+    return text in _STAND_INS
+
+
 def repaired(model: type[M], data: dict[str, Any]) -> M | None:
     """The model with stand-ins; None when too little of it is left to be checked."""
     data, tried = copy.deepcopy(data), Counter[tuple[int | str, ...]]()

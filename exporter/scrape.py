@@ -241,13 +241,13 @@ class ScrapeEngine:
 
     def _capped(self, name: str, collected: Collected) -> Collected:
         """Without the series beyond the cap; each family is told once, until it is below again."""
-        samples, cut = self._limit.apply(collected.samples)
+        samples, cut = self._limit.apply(name, collected.samples)
         for family in cut:
             if family not in self._cut:
                 _log.warning("series beyond the cap are not shown", collector=name, metric=family, cap=self._limit.most)
-        self._cut -= {sample.metric.name for sample in samples}
-        self._cut |= set(cut)
-        return Collected(samples, collected.fault)
+        if cut or self._cut:
+            self._cut = (self._cut - {sample.metric.name for sample in samples}) | set(cut)
+        return Collected(tuple(samples), collected.fault)
 
     def _tell(self, name: str, fault: str | None) -> None:
         """Log a fault when it begins or changes, and once when it is over."""

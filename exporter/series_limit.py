@@ -35,11 +35,15 @@ class SeriesLimit:
     def __init__(self, most: int = MAX_SERIES) -> None:
         """`most` series of one family in one run."""
         self.most = most
-        self._shown: dict[str, set[tuple[str, ...]]] = {}
+        self._shown: dict[str, Sequence[AnySample]] = {}
         self._dropped: Counter[str] = Counter()
 
-    def apply(self, samples: Sequence[AnySample]) -> tuple[tuple[AnySample, ...], list[str]]:
-        """The samples that may be shown, in their order, and the names of the families that lost some."""
+    def apply(self, collector: str, samples: Sequence[AnySample]) -> tuple[Sequence[AnySample], list[str]]:
+        """The samples of a run that may be shown, in their order, and the names of the families that lost some."""
+        before = self._shown.get(collector, ())
+        if len(samples) <= self.most:  # no family can be beyond: the usual case costs nothing
+            self._shown[collector] = samples
+            return samples, []
         families: dict[str, list[AnySample]] = {}
         for sample in samples:
             if is_open(sample.metric):
@@ -47,12 +51,12 @@ class SeriesLimit:
         beyond: set[int] = set()
         cut = []
         for name, found in families.items():
-            if lost := self._beyond(name, found):
+            if lost := self._beyond(name, found, before):
                 cut.append(name)
                 beyond.update(map(id, lost))
-        if not beyond:
-            return tuple(samples), cut
-        return tuple(sample for sample in samples if id(sample) not in beyond), cut
+                self._dropped[name] += len(lost)
+        self._shown[collector] = shown = tuple(sample for sample in samples if id(sample) not in beyond)
+        return shown, cut
 
     def samples(self, collectors: Iterable[str]) -> tuple[Sample, ...]:
         """The counter, from 0 on, for each family of these collectors that could outgrow the cap."""
@@ -63,11 +67,9 @@ class SeriesLimit:
             if metric.collector in names and is_open(metric)
         )
 
-    def _beyond(self, name: str, found: Sequence[AnySample]) -> Sequence[AnySample]:
-        before = self._shown.get(name, set())
+    def _beyond(self, name: str, found: Sequence[AnySample], before: Sequence[AnySample]) -> Sequence[AnySample]:
+        if len(found) <= self.most:
+            return ()
+        shown = {sample.labels for sample in before if sample.metric.name == name}
         # sorted() keeps the order of equals: those shown last time first, then the others as the collector gave them.
-        ranked = sorted(found, key=lambda sample: sample.labels not in before)
-        self._shown[name] = {sample.labels for sample in ranked[: self.most]}
-        lost = ranked[self.most :]
-        self._dropped[name] += len(lost)
-        return lost
+        return sorted(found, key=lambda sample: sample.labels not in shown)[self.most :]

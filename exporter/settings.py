@@ -20,7 +20,7 @@ from exporter.durations import Duration
 from exporter.errors import ConfigError, Fault
 from exporter.fault_words import Location, words
 from exporter.redaction import remember
-from exporter.repair import repaired
+from exporter.repair import is_stand_in, repaired
 from exporter.setting_types import AbsolutePath, Strict
 from exporter.yaml_file import Document
 
@@ -193,13 +193,17 @@ def _fault(document: Document, flags: Mapping[Location, Flag], error: Mapping[st
 
 
 def _file_faults(settings: Settings, document: Document) -> list[Fault]:
-    """What `check_files` finds, at the line that names the file; nothing about stand-ins, which no line names."""
+    """What `check_files` finds, at the line that names the file (a default has none); nothing about stand-ins."""
     try:
         check_files(settings)
     except ConfigError as error:
-        places = ((document.place_of(fault.where), fault) for fault in error.faults)
-        return [Fault(f"{place}: {fault.where}", fault.what, fault.remedy) for place, fault in places if place]
+        return [_placed(fault, document) for fault in error.faults if not is_stand_in(fault.where)]
     return []
+
+
+def _placed(fault: Fault, document: Document) -> Fault:
+    place = document.place_of(fault.where)
+    return Fault(f"{place}: {fault.where}", fault.what, fault.remedy) if place else fault
 
 
 def _reference_faults(settings: Settings, document: Document) -> list[Fault]:

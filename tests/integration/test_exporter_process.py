@@ -35,6 +35,7 @@ from tests.support.servers import (
     program,
     wait_until,
 )
+from tests.unit.test_exporter_settings import TEN_KINDS
 
 ON_POSTGRES = ("prep_postgres", "prep_compliance", "prep_payment", "prep_security")
 """Beginnings of the names that come from PostgreSQL."""
@@ -303,6 +304,20 @@ def test_wrong_configuration_is_exit_code_2_with_every_mistake(tmp_path: Path) -
             assert place in done.stderr
         assert "4 mistakes" in done.stderr
     assert run_script(f"--config.file={tmp_path / 'none.yml'}").returncode == 2
+
+
+def test_ten_mistakes_in_one_file_are_all_told(tmp_path: Path) -> None:
+    """The check of a file with more than ten mistakes of different kinds: each has its line and its remedy, exit code 2."""
+    path = tmp_path / "exporter.yml"
+    path.write_text(TEN_KINDS.format(folder=tmp_path))
+    done = run_script(f"--config.file={path}", "--config.check", "--web.max-requests=0")
+    assert done.returncode == 2
+    *told, summary = done.stderr.splitlines()
+    assert summary == "14 mistakes in the configuration"
+    assert len(told) == 14
+    assert sum(line.startswith(f"{path}:") for line in told) == 13
+    assert sum(line.startswith("--web.max-requests: is out of its range") for line in told) == 1
+    assert all(line.endswith(")") for line in told)
 
 
 def test_good_configuration_is_exit_code_0(exporter: Exporter) -> None:

@@ -22,7 +22,7 @@ def test_series_beyond_the_cap_are_dropped_and_counted() -> None:
     """The first ones stay in their order, the family is named, and each run's losses add up."""
     limit = SeriesLimit(2)
     for lost in (1, 2):
-        kept, cut = limit.apply(free("a", "b", "c"))
+        kept, cut = limit.apply("disk", free("a", "b", "c"))
         assert [sample.labels[0] for sample in kept] == ["a", "b"]
         assert cut == ["prep_filesystem_free_bytes"]
         assert dropped(limit)["prep_filesystem_free_bytes"] == lost
@@ -32,23 +32,23 @@ def test_series_beyond_the_cap_are_dropped_and_counted() -> None:
 def test_series_that_was_shown_stays_shown() -> None:
     """Whatever order a backend answers in, no series comes and goes; a place that becomes free is given away."""
     limit = SeriesLimit(2)
-    limit.apply(free("a", "b"))
-    assert {sample.labels[0] for sample in limit.apply(free("z", "b", "a"))[0]} == {"a", "b"}
-    assert {sample.labels[0] for sample in limit.apply(free("z", "b"))[0]} == {"z", "b"}
+    limit.apply("disk", free("a", "b"))
+    assert {sample.labels[0] for sample in limit.apply("disk", free("z", "b", "a"))[0]} == {"a", "b"}
+    assert {sample.labels[0] for sample in limit.apply("disk", free("z", "b"))[0]} == {"z", "b"}
 
 
 def test_families_do_not_take_room_from_each_other() -> None:
     """The cap is each family's own."""
     limit = SeriesLimit(1)
     both = (*free("a"), Sample(disk.FILESYSTEM_SIZE, ("a",), 1.0))
-    assert limit.apply(both) == (both, [])
+    assert limit.apply("disk", both) == (both, [])
 
 
 def test_closed_sets_and_single_series_are_left_alone() -> None:
     """A state-set is never torn, and what cannot outgrow its labels needs no cap and has no counter."""
     limit = SeriesLimit(1)
     histogram = HistogramSample(compliance.COMPLIANCE_DURATION, (), (0,) * 12, 0.0)
-    assert limit.apply((histogram,)) == ((histogram,), [])
+    assert limit.apply("disk", (histogram,)) == ((histogram,), [])
     assert "prep_compliance_check_duration_seconds" not in dropped(limit, "compliance")
     assert "prep_postgres_role" in dropped(limit, "postgres")
 

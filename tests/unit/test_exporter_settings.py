@@ -175,6 +175,21 @@ def test_each_kind_of_wrong_value_has_a_remedy(text: str, told: str) -> None:
     assert found.endswith(")")
 
 
+def test_stand_ins_for_what_is_wrong_make_no_mistakes_of_their_own() -> None:
+    """A path that is wrong in the file's shape is told once, not as a file that is missing as well."""
+    text = "collectors:\n  disk: {paths: {/: 5, /ok: /}}\n  postgres:\n    servers: {a: {port: 0, password_file: p}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "exporter.yml", files=True)
+    assert sorted(fault.where.split(": ", 1)[1] for fault in caught.value.faults) == [
+        "collectors.disk.paths./",
+        "collectors.postgres.servers.a.database",
+        "collectors.postgres.servers.a.host",
+        "collectors.postgres.servers.a.password_file",
+        "collectors.postgres.servers.a.port",
+        "collectors.postgres.servers.a.user",
+    ]
+
+
 def test_no_mistake_repeats_the_value_that_was_found() -> None:
     """It may be a secret that stands in the wrong place."""
     canary = "c4nary"
