@@ -7,7 +7,7 @@ build/bench/scrape.json with every figure. Exit code 1 when a limit of bench/REA
 
 One round asks each exporter `scrapes` times, in an order that changes from round to round; CPU is read before and after
 such a block, so it holds what the exporter and the database servers used for it. What the servers use by themselves is
-measured in idle blocks of the same length and taken off.
+measured in idle stretches of half a second and taken off.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,7 +149,6 @@ def memory(exporter: Exporter, scrapes: int) -> tuple[int, int]:
 
 def statements(exporter: Exporter, asked: Callable[[], int], scrapers: int) -> tuple[int, int]:
     """Transactions at the database for one scrape, and for so many at once."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - here alone
 
     def once(_: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=10)
