@@ -107,17 +107,21 @@ def _config(folder: Path, made: Platform, database: Database, port: int) -> dict
     secret = folder / "password"
     secret.write_text(f"{ROLE_PASSWORD}\n")
     server = {"host": "127.0.0.1", "database": database.name, "user": ROLE, "password_file": str(secret)}
+    servers = {
+        "postgres": {**server, "port": made.postgres.port},
+        "postgres-replica": {**server, "port": made.replica.port},
+    }
     return {
         "web": {"listen_address": f"127.0.0.1:{port}"},
         "collectors": {
-            "postgres": {
-                "servers": {
-                    "postgres": {**server, "port": made.postgres.port},
-                    "postgres-replica": {**server, "port": made.replica.port},
-                }
-            },
+            "postgres": {"servers": servers},
+            "replication": {"replicas": {made.replica.folder.name: {"server": "postgres-replica"}}},
+            "redis": {"servers": {"redis": {"host": "127.0.0.1", "port": made.redis.port}}},
+            "payments": {"state_file": str(folder / "payments.json")},
             "compliance": {"state_file": str(folder / "compliance.json")},
+            "security": {"state_file": str(folder / "security.json")},
             "disk": {"paths": {"/": "/"}},
+            "slo": {"objectives": {"payments-success": {"ratio": 0.995, "window": "30d"}}},
         },
     }
 

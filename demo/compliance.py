@@ -39,7 +39,7 @@ from redis.backoff import NoBackoff
 from demo.engine import EngineBusy, EngineClosed, EnginePool, Verdict
 from demo.environment import Environment, Postgres, number, text, whole
 from demo.orders import SAMPLE_ORDER, SAMPLE_RULE_SET
-from demo.regengine import RegulationCache, UnknownRegulation
+from demo.regengine import RegulationCache, UnknownRegulation, publish_connections
 from demo.rules import Rule, RuleError, compile_rule
 from demo.service import (
     DATABASE_ERRORS,
@@ -53,8 +53,10 @@ from demo.service import (
     json_object,
     main,
     open_pool,
+    publish_pool,
 )
 from exporter.catalog.services import ENGINE_SESSIONS
+from exporter.pools import PoolMetrics
 
 PORT = 8080
 ABANDONED_SECONDS = 60.0
@@ -295,6 +297,7 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
     sessions = Gauge(ENGINE_SESSIONS.name, ENGINE_SESSIONS.help, ENGINE_SESSIONS.label_names, registry=registry)
     sessions.labels("busy").set_function(lambda: engine.busy)
     sessions.labels("free").set_function(lambda: len(engine.sessions) - engine.busy)
+    pools = PoolMetrics(registry)
     application.router.add_post("/v1/checks", lambda request: request.app[CHECKS].create(request))
     application.router.add_get("/v1/engine", lambda request: request.app[CHECKS].sessions(request))
     application.router.add_get("/health/deep", lambda request: request.app[CHECKS].deep(request))
@@ -305,6 +308,8 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
             settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5, decode_responses=True,
             retry=Retry(NoBackoff(), 0), max_connections=settings.sessions + DEEP_PROBES,
         )  # fmt: skip
+        publish_pool(pools, pool)
+        publish_connections(pools, redis)
         try:
             rules = await load_rules(pool)
             checks = Checks(settings, pool, engine, RegulationCache(pool, redis, registry, settings.cache_ttl), rules)

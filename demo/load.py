@@ -1,9 +1,9 @@
 """The demo's customers: traffic that never stops, whatever happens to the services.
 
-In: a seed, rates, and where the services are. Out: checks and payments, and this side's view of them: prep_load_* at
-/metrics. Arrivals do not wait for answers (an open loop: customers do not slow down because a service does), but each
-stream has so many requests open at most; an arrival beyond that is skipped and counted. The streams share nothing, so
-an ill python-compliance never holds up payments.
+In: a seed, rates, and where the services are. Out: checks, payments and refunds, and this side's view of them:
+prep_load_* at /metrics; logins (demo/logins.py). Arrivals do not wait for answers (an open loop: customers do not slow
+down because a service does), but each stream has so many requests open at most; an arrival beyond that is skipped and
+counted. The streams share nothing, so an ill python-compliance never holds up payments.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from demo.environment import Environment, number, text, whole
+from demo.logins import Logins
 from demo.orders import Orders
 from demo.service import Log, beside, main
 from exporter.catalog.entries import DURATION_BUCKETS
@@ -30,6 +31,8 @@ OUTCOMES = ("ok", "declined", "refused", "failed", "timeout", "unreachable")
 """2xx; 402; other 4xx; 5xx; no answer in CLIENT_SECONDS; no connection or one that broke."""
 LOOKUP_SHARE = 0.2
 """Share of payments that the customer looks at afterwards."""
+REFUND_SHARE = 0.015
+"""Share of payments whose money goes back at once: an order that the kitchen cannot make."""
 TOLD_SECONDS = 10.0
 
 
@@ -124,12 +127,13 @@ def outcome_of(status: int) -> str:
 
 
 class Customers:
-    """The two streams on their two services."""
+    """The two streams on their two services, and the logins."""
 
     def __init__(self, environment: Environment, registry: CollectorRegistry) -> None:
         metrics = Metrics.create(registry)
         seed = whole(environment, "PREP_LOAD_SEED", 7, 0, 2**31)
         run = f"o{int(time.time()):x}"
+        self._logins = Logins(environment, seed)
         self._checks_url = text(environment, "PREP_COMPLIANCE_URL", "http://python-compliance:8080")
         self._payments_url = text(environment, "PREP_PAYMENTS_URL", "http://payments:8080")
         self._check_orders = Orders(seed, "checks", f"{run}c")
@@ -143,7 +147,7 @@ class Customers:
         )
 
     async def run(self) -> None:
-        """Send both streams until cancelled."""
+        """Send both streams, and log in, until cancelled."""
         patience = aiohttp.ClientTimeout(total=CLIENT_SECONDS, sock_connect=3.0)
         async with (
             aiohttp.ClientSession(
@@ -154,6 +158,7 @@ class Customers:
             ) as payments,
             asyncio.TaskGroup() as group,
         ):
+            group.create_task(self._logins.run())
             group.create_task(self._streams[0].run(lambda: self._check(checks)))
             group.create_task(self._streams[1].run(lambda: self._payment(payments)))
 
@@ -166,9 +171,13 @@ class Customers:
         async with session.post("/v1/payments", json=self._payment_orders.payment()) as answer:
             payment = await answer.json(content_type=None)
             status = answer.status
-        if isinstance(payment, dict) and "id" in payment and self._payment_orders.chance(LOOKUP_SHARE):
-            async with session.get(f"/v1/payments/{payment['id']}") as answer:
-                await answer.read()
+        if isinstance(payment, dict) and "id" in payment:
+            if self._payment_orders.chance(LOOKUP_SHARE):
+                async with session.get(f"/v1/payments/{payment['id']}") as answer:
+                    await answer.read()
+            if status == 201 and self._payment_orders.chance(REFUND_SHARE):
+                async with session.post(f"/v1/payments/{payment['id']}/refund") as answer:
+                    await answer.read()
         return status
 
 

@@ -2,6 +2,8 @@
 
     POST /v1/payments        {"order_ref", "amount_minor", "currency", "payment_method"}
                              201 succeeded, 402 declined, 202 not known yet, 409 the order is paid for otherwise
+    POST /v1/payments/{id}/refund
+                             200 refunded (now or before), 202 not known yet: ask again, 409 nothing to give back
     GET  /v1/payments/{id}
     GET  /health, /metrics
 
@@ -12,7 +14,8 @@ charges once. Keys of idempotency are made of the row's id, so repeating a call 
 **Never two rows for one order**: a unique index over the rows that are pending or succeeded.
 
 What is not known (the provider gave no answer, the service was killed) stays `pending`; `Payments.settle` reads the
-intent and ends the row by what it says. It never makes an intent.
+intent and ends the row by what it says. It never makes an intent. Why a row had to stay open is noted in
+`failure_reason` meanwhile, so that one which is given up says whose failure that was.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from demo.environment import Environment, Postgres, number, secret, text
+from demo.heartbeat import beat_forever
 from demo.service import (
     DATABASE_ERRORS,
     Log,
@@ -39,8 +43,10 @@ from demo.service import (
     json_object,
     main,
     open_pool,
+    publish_pool,
 )
 from demo.stripe_api import Declined, Intent, Rejected, StripeApi, Unknown, open_stripe
+from exporter.pools import PoolMetrics
 
 PORT = 8080
 SETTLE_ROWS = 20
@@ -96,6 +102,32 @@ class Payments:
             return json_error(503, "the database does not answer")
         return json_error(404, "there is no such payment") if row is None else web.json_response(dict(row))
 
+    async def refund(self, request: web.Request) -> web.Response:
+        """POST /v1/payments/{id}/refund: the money goes back, once: the key of the call is made of the row's id."""
+        try:
+            row = await self._row(int(request.match_info["id"]))
+            if row is None:
+                return json_error(404, "there is no such payment")
+            if row["status"] == "succeeded":
+                try:
+                    await self._stripe.refund(f"prep-payment-{row['id']}-refund", row["stripe_payment_intent"])
+                except Unknown as error:
+                    self._log.warning("not known whether it was refunded", payment=row["id"], reason=str(error))
+                    return json_error(202, "the provider does not answer; ask again")
+                except (Declined, Rejected) as error:
+                    return json_error(409, f"the provider refuses: {error}")
+                await self._pool.execute(
+                    "UPDATE payments SET status = 'refunded', refunded_at = clock_timestamp()"
+                    " WHERE id = $1 AND status = 'succeeded'",
+                    row["id"],
+                )
+                row = await self._row(row["id"])
+        except DATABASE_ERRORS:
+            return json_error(503, "the database does not answer")
+        if row is None or row["status"] != "refunded":
+            return json_error(409, "there is nothing to give back")
+        return web.json_response(dict(row))
+
     async def settle_forever(self, every: float, older_than: float) -> None:
         """Settle what is left, each `every` seconds."""
         while True:
@@ -110,13 +142,14 @@ class Payments:
         rows = await self._pool.fetch(
             "UPDATE payments SET attempts = attempts + 1 WHERE id IN (SELECT id FROM payments WHERE status = 'pending'"
             " AND created_at < clock_timestamp() - make_interval(secs => $1) ORDER BY created_at LIMIT $2"
-            " FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent",
+            " FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent,"
+            " failure_reason",
             older_than, SETTLE_ROWS,
         )  # fmt: skip
         for row in rows:
             if row["stripe_payment_intent"] is None:
                 # No intent was written, so none was confirmed. From here on none can be written either.
-                await self._finish(row["id"], "failed", "abandoned")
+                await self._finish(row["id"], "failed", row["failure_reason"] or "abandoned")
             else:
                 await self._resume(row["id"], row["stripe_payment_intent"])
         return len(rows)
@@ -148,6 +181,7 @@ class Payments:
             return
         except Unknown as error:
             self._log.warning("payment is open: no intent", payment=number, reason=str(error))
+            await self._note(number, error.word)
             return
         noted = await self._pool.fetchval(
             "UPDATE payments SET stripe_payment_intent = $2, attempts = attempts + 1"
@@ -211,6 +245,12 @@ class Payments:
             return
         await self._finish(number, "failed", "authentication_required")
 
+    async def _note(self, number: int, word: str) -> None:
+        """Why the row stays open."""
+        await self._pool.execute(
+            "UPDATE payments SET failure_reason = $2 WHERE id = $1 AND status = 'pending'", number, word
+        )
+
     async def _finish(self, number: int, status: str, reason: str | None) -> None:
         await self._pool.execute(
             "UPDATE payments SET status = $2, failure_reason = $3, finalized_at = clock_timestamp()"
@@ -237,27 +277,37 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def build(environment: Environment, _: CollectorRegistry) -> web.Application:
+async def build(environment: Environment, registry: CollectorRegistry) -> web.Application:
     """The application; connections are opened when it starts. Raises SettingsError."""
     postgres = Postgres.read(environment)
     settle_every = number(environment, "PREP_SETTLE_EVERY_SECONDS", 10.0, 0.1, 600.0)
     # A younger row belongs to the request that made it, which takes two calls and three statements at most.
     settle_after = number(environment, "PREP_SETTLE_AFTER_SECONDS", 45.0, 0.1, 3600.0)
+    beat_every = number(environment, "PREP_HEARTBEAT_EVERY_SECONDS", 2.0, 0.05, 60.0)
     base = text(environment, "STRIPE_API_BASE", "http://stripe:8420")
     # The double takes any key of this shape; a real one comes by file.
     api_key = "sk_test_demo"
     if environment.get("STRIPE_API_KEY_FILE"):
         api_key = secret(environment, "STRIPE_API_KEY_FILE", "")
+    pools = PoolMetrics(registry)
     application = web.Application(client_max_size=BODY_BYTES)
     application.router.add_post("/v1/payments", lambda request: request.app[PAYMENTS].create(request))
     application.router.add_get(r"/v1/payments/{id:\d{1,18}}", lambda request: request.app[PAYMENTS].show(request))
 
+    application.router.add_post(
+        r"/v1/payments/{id:\d{1,18}}/refund", lambda request: request.app[PAYMENTS].refund(request)
+    )
+
     async def running(_application: web.Application) -> AsyncIterator[None]:
         pool = await open_pool(postgres, "payments", 5)
+        publish_pool(pools, pool)
         try:
             async with open_stripe(base, api_key) as stripe:
                 application[PAYMENTS] = payments = Payments(pool, stripe)
-                async with beside(application, payments.settle_forever(settle_every, settle_after)):
+                async with (
+                    beside(application, payments.settle_forever(settle_every, settle_after)),
+                    beside(application, beat_forever(pool, beat_every)),
+                ):
                     yield
         finally:
             await close_pool(pool)

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from demo.service import Log, Pool
 from exporter.catalog.services import CACHE_REQUESTS
+from exporter.pools import PoolMetrics
 
 _PREFIX = "regengine:regulation:"
 _QUIET_SECONDS = 10.0
@@ -89,3 +90,16 @@ class RegulationCache:
             self._told = time.monotonic()
             reason = str(error) or type(error).__name__
             self._log.warning("RegEngine cache is away, reading from PostgreSQL", reason=reason)
+
+
+def publish_connections(metrics: PoolMetrics, redis: Redis) -> None:
+    """Publish how many of the connections to Redis are in use."""
+    pool = redis.connection_pool
+
+    def idle() -> int:
+        return int(pool.get_connection_count()[0][0])
+
+    def in_use() -> int:
+        return int(pool.get_connection_count()[1][0])
+
+    metrics.watch("redis", in_use=in_use, idle=idle, most=int(pool.max_connections))

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from demo.environment import Environment, Listen, Postgres, SettingsError
 from exporter.instrument import instrument
+from exporter.pools import PoolMetrics
 
 SHUTDOWN_SECONDS = 0.6
 """What running requests get to end by themselves: twice what an evaluation or a payment needs. aiohttp waits for it
@@ -183,6 +184,16 @@ async def open_pool(settings: Postgres, application_name: str, size: int) -> Poo
             await asyncio.sleep(1.0)
 
 
+def publish_pool(metrics: PoolMetrics, pool: Pool) -> None:
+    """Publish how much of the pool is in use."""
+    metrics.watch(
+        "postgres",
+        in_use=lambda: pool.get_size() - pool.get_idle_size(),
+        idle=pool.get_idle_size,
+        most=pool.get_max_size(),
+    )
+
+
 async def close_pool(pool: Pool) -> None:
     """Close in order within half a second, else at once: a frozen server must not hold up the stop."""
     try:
@@ -192,8 +203,9 @@ async def close_pool(pool: Pool) -> None:
         pool.terminate()
 
 
-DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a statement raises when PostgreSQL is away, slow, restarting or says no."""
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a statement raises when PostgreSQL is away, slow, restarting or says no; the last one when the server's goodbye
+and our next statement cross."""
 
 
 def faults_of(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The payment provider, as the payments service sees it: four calls, and for each every way it can end.
+"""The payment provider, as the payments service sees it: five calls, and for each every way it can end.
 
 In: the official SDK's asynchronous client. Out: an `Intent` as the provider has it now; or Declined (the bank said no),
 Rejected (the request itself is wrong, nothing was charged), Unknown (timeout, reset, 5xx, rate limit: it may or may not
@@ -39,7 +39,11 @@ class Rejected(Exception):
 
 
 class Unknown(Exception):
-    """Nobody can say whether the call had its effect."""
+    """Nobody can say whether the call had its effect; `word` says who is to be asked: `provider_timeout`, for one."""
+
+    def __init__(self, reason: str, word: str) -> None:
+        super().__init__(reason)
+        self.word = word
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,11 @@ class Intent:
 
 
 class StripeApi:
-    """The four calls. One idempotency key names one effect for good."""
+    """The five calls. One idempotency key names one effect for good."""
 
     def __init__(self, client: stripe.StripeClient) -> None:
         self._intents = client.v1.payment_intents
+        self._refunds = client.v1.refunds
 
     async def create(self, key: str, amount_minor: int, currency: str, payment_method: str) -> Intent:
         """An intent that is not confirmed: nothing is charged by this. `amount_minor` in cents."""
@@ -76,6 +81,11 @@ class StripeApi:
         """Make sure that the intent can never be charged. Rejected when it has been charged meanwhile."""
         with _translated():
             return _intent(await self._intents.cancel_async(intent, options={"idempotency_key": key}))
+
+    async def refund(self, key: str, intent: str) -> None:
+        """Give back what the intent took. Rejected when it has taken nothing."""
+        with _translated():
+            await self._refunds.create_async({"payment_intent": intent}, {"idempotency_key": key})
 
     async def retrieve(self, intent: str) -> Intent:
         """Read it."""
@@ -103,12 +113,21 @@ def _translated() -> Iterator[None]:
     except stripe.CardError as error:
         raise Declined(error.code or "card_declined") from error
     except stripe.RateLimitError as error:
-        raise Unknown("the provider asks us to slow down") from error
+        raise Unknown("the provider asks us to slow down", "provider_rate_limited") from error
     except (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError) as error:
         raise Rejected(error.code or "invalid_request", missing=error.http_status == 404) from error
     except (TimeoutError, stripe.StripeError, aiohttp.ClientError) as error:
         # The SDK wraps what went wrong in two lines of advice; its cause says it in a word.
-        raise Unknown(type(error.__cause__ or error).__name__) from error
+        cause = error.__cause__ or error
+        raise Unknown(type(cause).__name__, _word(error, cause)) from error
+
+
+def _word(error: BaseException, cause: BaseException) -> str:
+    """Whether nobody answered in time, nobody was there, or the provider answered and could not."""
+    if isinstance(cause, TimeoutError):
+        return "provider_timeout"
+    lost = isinstance(error, stripe.APIConnectionError | aiohttp.ClientError)
+    return "provider_unreachable" if lost else "provider_error"
 
 
 def _intent(found: stripe.PaymentIntent) -> Intent:

@@ -14,7 +14,7 @@ Why not `pg_snapshot_xmin`: it names a transaction id, and rows would have to be
 can serve; besides, a transaction has no id before its first write, but may already hold the `now()` that it will
 write. The price: a reader that stays open for hours holds the floor back too. It is bounded: the floor is never
 further back than `overlap` and `seen` never larger than `remembered`; when either bound lets the floor pass the start
-of an open transaction, or the server's clock was set back behind the floor, `overlap_cut` says so.
+of an open transaction, or the server's clock was set back behind the floor, `overlap_cut` says so and is counted.
 
 All times are integer microseconds since the epoch, PostgreSQL's own resolution, so nothing is rounded.
 """
@@ -82,6 +82,8 @@ class State:
     seen: Mapping[int, int] = field(default_factory=dict)
     """Counted ids with the time at which each became final; all at or after `floor`."""
     totals: Totals = field(default_factory=dict)
+    cuts: int = 0
+    """Looks in which `overlap_cut` was said, since the file was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ def advance(state: State, view: View[T], count: Callable[[T], Totals], bounds: B
     cut = view.now < floor or state.floor < floor > begun
     late = view.now - state.looked > bounds.catching_up_after
     looked = state.looked if full else view.now
-    return Advance(replace(state, floor=floor, looked=looked, seen=seen, totals=totals), full or late, cut)
+    after = replace(state, floor=floor, looked=looked, seen=seen, totals=totals, cuts=state.cuts + cut)
+    return Advance(after, full or late, cut)
 
 
 def _forget(seen: Mapping[int, int], keep: int) -> tuple[int, dict[int, int]]:

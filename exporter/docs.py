@@ -1,7 +1,7 @@
 """The page docs/metrics.md, made from the catalog and the settings.
 
-In: catalog, settings models, the index DDL. Out: one Markdown page: `python -m exporter.docs docs/metrics.md` writes
-it, `--check` compares. It is never edited by hand; a test holds the two equal.
+In: catalog, settings models, the cursors' readings with Prep's names. Out: one Markdown page: `python -m exporter.docs
+docs/metrics.md` writes it, `--check` compares. It is never edited by hand; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 
 from exporter.catalog import COLLECTORS, METRICS
 from exporter.catalog.entries import Label, Metric
-from exporter.collectors.compliance import INDEXES
+from exporter.collectors import compliance, payments, security
+from exporter.cursor_settings import ComplianceCollector, PaymentsCollector, SecurityCollector
 from exporter.settings import Settings
 
 _HEAD = """\
@@ -49,21 +50,168 @@ does not answer there is never more than one, cut at the deadline. With all slot
 | without the grant | success 0, and the log names the grant |
 """
 
+_CURSORS = """\
+### What the cursors need, and what they promise
+
+{indexes}
+Without its index a cursor would read the whole table in each scrape: `--config.check` explains every query on the
+server and refuses one that does, with the statement that makes the index, and names every grant that is missing.
+
+A row is counted once, when it becomes final: also one that is committed late, as long as its transaction was open for
+less than `overlap`. While one is open for longer `prep_<collector>_cursor_overlap_cut` is 1, and
+`prep_<collector>_cursor_overlap_cuts_total` counts the looks for which that held, over restarts too: as long as it
+stands still, the counters are the rows, exactly. Position, ids in the overlap and totals are saved and synced before
+the scrape is answered, so a kill takes nothing back and counts nothing twice. A new cursor begins now and does not
+count the past. A state file that cannot be read is put aside as `*.unreadable`. Rows that are deleted or change their
+state after they were counted stay counted as what they were. Counters of two exporters on one table are two counters:
+aggregate with `max without (instance)`.
+
+A single statement that makes more than `remembered_rows` rows final with one and the same time is counted up to that
+number. Columns that say when a row became final must be set once; a row that gets a new time is counted anew.
+
+Names of tables, columns and words are Prep's by default and can be others (`collectors.<collector>.table`). They are
+checked to be names and are quoted; nothing of the configuration is a statement.
+"""
+
+_REPLICATION = """\
+### What the two sides say
+
+A replica whose link is cut has replayed all that it has received: asked alone it says that nothing is missing. So
+`prep_replication_streaming` has a series for each expected replica and side, 0 when it does not stream, and
+`prep_replication_behind_bytes` of side `replica` is the primary's position now less what the replica itself has. The
+heartbeat is a row that the platform writes on the primary every few seconds; the exporter never writes:
+
+```sql
+CREATE TABLE replication_heartbeat (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    beat_at  timestamptz NOT NULL
+);
+GRANT SELECT (beat_at) ON replication_heartbeat TO prep_exporter;
+INSERT INTO replication_heartbeat (beat_at) VALUES (clock_timestamp())
+    ON CONFLICT (only_row) DO UPDATE SET beat_at = excluded.beat_at; -- by the platform, each 2 s
+```
+
+| What is ill | The scrape |
+|---|---|
+| the link is cut (reset, refused) | at once `streaming` 0 on both sides, `replicas_connected` less, slot inactive; \
+bytes behind of side `replica` and the slot's retained bytes grow, the replica's heartbeat stands still |
+| the link is silent | bytes behind of both sides grow; heartbeat, last message and last reply stand still; \
+`streaming` 0 after `wal_sender_timeout` and `wal_receiver_timeout` |
+| replay paused or slow | `streaming` 1; behind with `replayed`, not with `flushed` |
+| replica down or frozen | side `primary` only: `streaming` 0 when its connection has ended; no sample of side \
+`replica`; success 0 |
+| primary down or frozen | side `replica` only, without bytes behind; success 0 |
+| the replica was promoted | side `replica`: `streaming` 0 and no positions; `prep_postgres_role` says `primary` |
+| without the grant | success 0, and the log names it; a heartbeat that cannot be read takes nothing else away |
+"""
+
+_REDIS = """\
+### The connection, and what is asked
+
+One connection per server is kept, its name `prep_exporter`. A scrape is a PING, which is timed, then INFO and, where a
+session store is configured, one counting command of constant cost; never SCAN or KEYS. The least that the user needs:
+
+```
+ACL SETUSER prep_exporter on >password +ping +info +client|setname
+    +select                 # where `sessions.database` is not 0
+    +dbsize                 # or +scard, +zcard, +hlen with ~the-key: what `sessions.count` says
+```
+
+| Redis is | The scrape |
+|---|---|
+| frozen (SIGSTOP) | answers at the deadline (at most `query_timeout`), all other samples there; `up` 0, success 0 |
+| down, or refusing | answers at once; `up` 0, success 0; comes back by itself with the server |
+| something else on that port | `up` 0, success 0 |
+| out of connections | over the kept connection all numbers, `clients` at `clients_max` and rejected growing, `up` 1; \
+without one `up` 0, success 0 |
+| loading its data set | `up` 1, state `loading`, no number of keys or sessions; success 0 |
+| unable to save (MISCONF) | `up` 1, state `writes_refused`, all numbers |
+| a replica without its primary (MASTERDOWN) | `up` 1, state `stale`, all numbers but the sessions; success 0 where \
+these are configured |
+| blocked by a script (BUSY) | `up` 1, state `busy`, nothing else; success 0 |
+| slow | what came in time; `up` 0 when not even PING was answered; success 0 |
+| refusing the login | `up` 0, success 0, and the log says so |
+| refusing a command (NOPERM) | all but that command's part; success 0, and the log names the command |
+"""
+
 _COMPLIANCE = """\
-### What the cursor needs, and what it promises
+The index on the queue keeps `prep_compliance_checks_pending` cheap; see *What the cursors need* below `payments`.
 
 ```sql
 {indexes}
 ```
+"""
 
-Without the first index each scrape reads the whole table. The cursor counts each row once, when it has `finished_at`:
-also a row that is committed late, as long as its transaction was open for less than `overlap`
-(`prep_compliance_cursor_overlap_cut` is 1 while one is open for longer). Position, ids in the overlap and totals are
-saved and synced before the scrape is answered, so a kill takes nothing back and counts nothing twice. A new cursor
-begins now and does not count the past. A state file that cannot be read is put aside as `*.unreadable`. Counters of two
-exporters on one table are two counters: aggregate with `max without (instance)`.
+_PAYMENTS = """\
+### What is a failure, a decline, a refund
 
-A single statement that ends more than `remembered_rows` checks with one and the same time is counted up to that number.
+| The row | Counts in `finalized` | and in |
+|---|---|---|
+| ends with any state but `failed_status` | 1 | |
+| ends with `failed_status`, its `failure_reason` in a list of `declines` | 1 | `declined`, with that list's reason |
+| ends with `failed_status`, its `failure_reason` in a list of `failures` | 1 | `failed`, with that list's reason |
+| ends with `failed_status`, its `failure_reason` in no list, or without one | 1 | `failed`, reason `other` |
+| has got a time in `refunded_at`, however long ago it ended | | `refunded` |
+
+So the share of bad payments is `failed` by `finalized`; a wave of declined cards is seen beside it and is no outage. A
+word that nobody has put in a list counts against the platform until somebody says whose it is. A refund takes nothing
+off any counter. Labels are configured names or reasons of this page: a provider, method or reason that is neither is
+`other`, and no word of the table is ever a label's value. All series are there from the first scrape on, at 0.
+"""
+
+_SECURITY = """\
+```sql
+{indexes}
+```
+
+Whose account an event is about and where it came from is not read: the role needs no right to such columns, and no
+label could hold them. Without a table of accounts (`collectors.security.accounts: null`) the locks are still counted.
+"""
+
+
+_PROBES = """\
+### What a probe does
+
+Each probe looks its name up, opens a new connection, and has ended after its `timeout`, whatever the other side does:
+one that hangs, drips bytes, sends garbage or redirects for ever costs its own place only (`at_once` places). Proxies of
+the environment are not used. A certificate must be valid for the name and signed by an authority of the system or of
+`ca_file`. The histogram and the failures begin at 0 with the process.
+"""
+
+_BACKUPS = """\
+### How backups are found
+
+```yaml
+backups:
+  interval: 5m
+  directories:
+    postgres-local: # the label `backup`
+      path: /backups/postgres
+      files: "prepchef-*.dump"
+      attempts: "*.part" # written while a backup is under way
+      restore_marker: last-verified-restore
+  buckets:
+    postgres-s3:
+      bucket: prep-backups
+      prefix: postgres/
+      region: eu-central-1
+      files: "prepchef-*.dump.zst"
+      marker_suffix: .ok # put there when the upload was checked
+      access_key_id_file: /run/secrets/backup_reader_id
+      secret_access_key_file: /run/secrets/backup_reader_key
+```
+
+The newest complete backup is the last success, the newest trace of one the last attempt. Without `marker_suffix` a file
+is complete when it has not changed for `settled`, an object at once. A restore counts as verified when whoever verified
+it writes `restore_marker` anew; nothing else can know. The exporter needs to list, and to read nothing: give it
+`s3:ListBucket` only. Without key files obstore looks for a role of the machine, and at `AWS_*` of the environment.
+
+| The source | The samples |
+|---|---|
+| hangs, refuses, or denies the key | `prep_backup_listed` 0, none of its others, success 0; other sources have all |
+| is empty | `prep_backup_listed` 1, no time and no size: an alert must ask for their absence |
+| answers with other XML than S3's | as one that is empty |
+| holds more than `max_entries` | as one that cannot be listed; the log says so |
 """
 
 
@@ -122,8 +270,31 @@ def _section(name: str) -> str:
     lines = [f"## {name}", "", f"{collector.summary} Runs {collector.runs}. Needs {collector.needs}.", ""]
     lines += ["| Metric | Kind | Labels | Meaning |", "|---|---|---|---|"]
     lines += [_row(metric) for metric in METRICS.values() if metric.collector == name]
-    notes = {"postgres": _POSTGRES, "compliance": _COMPLIANCE.format(indexes=INDEXES.strip())}
-    return "\n".join([*lines, "", *([notes[name]] if name in notes else [])])
+    return "\n".join([*lines, "", *_notes(name)])
+
+
+def _notes(name: str) -> Sequence[str]:
+    """What is told below the collector's table."""
+    match name:
+        case "postgres":
+            return (_POSTGRES,)
+        case "replication":
+            return (_REPLICATION,)
+        case "redis":
+            return (_REDIS,)
+        case "payments":
+            indexes = f"```sql\n{payments.reading(PaymentsCollector()).ddl}\n```\n"
+            return (_CURSORS.format(indexes=indexes), _PAYMENTS)
+        case "compliance":
+            return (_COMPLIANCE.format(indexes=compliance.reading(ComplianceCollector()).ddl),)
+        case "security":
+            return (_SECURITY.format(indexes=security.reading(SecurityCollector()).ddl),)
+        case "probes":
+            return (_PROBES,)
+        case "backups":
+            return (_BACKUPS,)
+        case _:
+            return ()
 
 
 def _row(metric: Metric) -> str:

@@ -1,6 +1,6 @@
 """Samples to the text that Prometheus reads.
 
-In: samples, and the Accept header. Out: bytes and their content type. Called in a thread, since rendering would hold up
+In: samples and a format (`exporter.negotiation`). Out: bytes. Called in a thread, since rendering would hold up
 the event loop. Families come in the catalog's order; one without samples is not shown.
 
 Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and OpenMetrics 1.0.
@@ -13,55 +13,15 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from exporter.catalog import METRICS
 from exporter.catalog.entries import Metric
+from exporter.negotiation import Format
 from exporter.samples import AnySample, HistogramSample
 
 _GZIP_LEVEL = 1
 """A sixth of the time of level 9, for somewhat more bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A text format; `openmetrics` tells the two apart."""
-
-    content_type: str
-    openmetrics: bool
-
-
-TEXT = Format("text/plain; version=0.0.4; charset=utf-8", False)
-OPENMETRICS = Format("application/openmetrics-text; version=1.0.0; charset=utf-8", True)
-
-_OPENMETRICS_VERSIONS = ("", "0.0.1", "1.0.0")
-"""What we can be asked for; a later version has other rules, so it is not claimed."""
-
-
-def negotiate(accept: str) -> Format:
-    """The format for an Accept header (RFC 9110, 12.5.1): the highest q wins, then the first; text when in doubt."""
-    best, best_q = TEXT, 0.0
-    for entry in accept.split(","):
-        media, *parameters = (part.strip().lower() for part in entry.split(";"))
-        values = dict(part.split("=", 1) for part in parameters if "=" in part)
-        q = _quality(values.get("q", "1"))
-        if media == "application/openmetrics-text" and values.get("version", "").strip('"') in _OPENMETRICS_VERSIONS:
-            found = OPENMETRICS
-        elif media in ("text/plain", "text/*", "*/*"):
-            found = TEXT
-        else:
-            continue
-        if q > best_q:
-            best, best_q = found, q
-    return best
-
-
-def _quality(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 def render(samples: Iterable[AnySample], form: Format, zipped: bool) -> bytes:

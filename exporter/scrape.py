@@ -7,7 +7,8 @@ the catalog's promises yields success 0 and no sample of an earlier run; the oth
 - **Single flight.** A collector that is still running is joined, not started twice: its run is shared by all scrapes
   that wait for it, each up to its own deadline.
 - **Background collectors** run on their own interval, each in a task that the engine owns. A scrape takes what the
-  last good run left, unless that is older than three intervals: then nothing.
+  last run that had something to say left, unless that is older than three intervals: then nothing. A run in which a
+  part failed leaves the other parts' samples, and none of the ill part's.
 
 It must never raise out of `scrape()`.
 """
@@ -16,22 +17,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import structlog
 
 from exporter.catalog import itself as catalog
-from exporter.collectors.base import Collector
+from exporter.collectors.base import Collector, Heir
 from exporter.errors import ExporterError
 from exporter.landing import Health
 from exporter.samples import AnySample, Collected, Result, Sample, faults
+from exporter.series_limit import SeriesLimit
 
 _log = structlog.get_logger("exporter.scrape")
 
 STALE_AFTER_INTERVALS = 3
 """Of a background collector: older samples than this many intervals are not shown."""
+
+_CLOSE_WITHIN = 3.0
+"""Seconds in which a collector lets go of what it holds."""
 
 _CUT_OFF_GRACE = 0.1
 """Seconds after its deadline at which a run that did not end by itself is cancelled. Collectors keep their deadline and
@@ -57,11 +62,14 @@ class Background:
 
 @dataclass(slots=True)
 class _Kept:
-    """What a background collector has left: its last run, and its last good one with both clocks."""
+    """What a background collector has left: its last run, the samples to show, when its last good run ended.
+
+    `shown_at` in the loop's time, `good_wall` in UNIX seconds.
+    """
 
     last: Run | None = None
-    good: tuple[AnySample, ...] = ()
-    good_at: float | None = None
+    shown: tuple[AnySample, ...] = ()
+    shown_at: float | None = None
     good_wall: float | None = None
 
 
@@ -78,7 +86,15 @@ class _Flight:
 class ScrapeEngine:
     """Owns the collectors. Enter it to start the background ones; leaving it ends every task."""
 
-    def __init__(self, collectors: Sequence[Collector], background: Sequence[Background] = ()) -> None:
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        background: Sequence[Background] = (),
+        limit: SeriesLimit | None = None,
+    ) -> None:
+        """`limit`: the cap on series, kept over reloads by whoever owns it; None makes one with the default."""
+        self._limit = limit or SeriesLimit()
+        self._cut: set[str] = set()
         self._collectors = tuple(collectors)
         self._background = tuple(background)
         self._flights = {one.name: _Flight() for one in (*collectors, *(each.collector for each in background))}
@@ -87,22 +103,55 @@ class ScrapeEngine:
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def start(self) -> None:
+        """Begin the background collectors' rounds."""
+        self._tasks = [asyncio.create_task(self._repeat(each), name=each.collector.name) for each in self._background]
+
+    async def end(self) -> None:
+        """Cancel what runs, answer scrapes that wait, and let every collector go; none holds it up for long."""
         self._ended = True
         running = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in (*self._tasks, *running):
             task.cancel()
         await asyncio.gather(*self._tasks, *running, return_exceptions=True)
-        for collector in (*self._collectors, *(each.collector for each in self._background)):
-            await collector.close()
+        await asyncio.gather(*(self._close(one) for one in self._everyone()))
+
+    def inherit(self, old: ScrapeEngine) -> None:
+        """Take over from an engine that has ended: what its collectors must not begin anew, and what the background
+        ones have found, which stays true for as long as it would have there.
+        """
+        predecessors = {one.name: one for one in old._everyone()}
+        for collector in self._everyone():
+            if isinstance(collector, Heir) and collector.name in predecessors:
+                collector.inherit(predecessors[collector.name])
+            if collector.name in self._kept and collector.name in old._kept:
+                self._kept[collector.name] = old._kept[collector.name]
+
+    def _everyone(self) -> tuple[Collector, ...]:
+        return (*self._collectors, *(each.collector for each in self._background))
+
+    async def _close(self, collector: Collector) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await collector.close()
+        except Exception:  # noqa: BLE001 - the shell: one that does not let go must not keep the others from it
+            _log.exception("collector did not let go", collector=collector.name)
 
     @property
     def ready(self) -> bool:
         """Whether every background collector has ended its first run, well or not."""
         return all(kept.last is not None for kept in self._kept.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The collectors' names, in their order."""
+        return tuple(self._flights)
 
     def health(self) -> tuple[Health, ...]:
         """How each collector's last run went."""
@@ -114,12 +163,21 @@ class ScrapeEngine:
             )
         return tuple(found)
 
-    async def scrape(self, budget: float) -> tuple[Result, ...]:
-        """One result for each collector within `budget` seconds."""
+    async def scrape(self, budget: float, wanted: Collection[str] | None = None) -> tuple[Result, ...]:
+        """One result for each collector within `budget` seconds; only for those in `wanted`, unless it is None.
+
+        A collector that is not wanted is not run and has no result.
+        """
         deadline = asyncio.get_running_loop().time() + budget
-        at_once = await asyncio.gather(*(self._join(one, deadline) for one in self._collectors))
-        results = [*at_once, *(self._remembered(each) for each in self._background)]
+        asked = [one for one in self._collectors if wanted is None or one.name in wanted]
+        at_once = await asyncio.gather(*(self._join(one, deadline) for one in asked))
+        kept = [each for each in self._background if wanted is None or each.collector.name in wanted]
+        results = [*at_once, *(self._remembered(each) for each in kept)]
         return tuple(self._without_collisions(results))
+
+    def limit_samples(self) -> tuple[Sample, ...]:
+        """How many series the cap has kept back, by family."""
+        return self._limit.samples(self._flights)
 
     async def _join(self, collector: Collector, deadline: float) -> Result:
         """The collector's running run, or a new one, up to the deadline of this scrape."""
@@ -143,8 +201,10 @@ class ScrapeEngine:
             began = loop.time()
             run = await self._run(each.collector, began + each.timeout)
             kept.last = run
+            if run.collected.fault is None or run.collected.samples:
+                kept.shown, kept.shown_at = run.collected.samples, loop.time()
             if run.collected.fault is None:
-                kept.good, kept.good_at, kept.good_wall = run.collected.samples, loop.time(), time.time()
+                kept.good_wall = time.time()
             await asyncio.sleep(max(0.0, began + each.interval - loop.time()))
 
     def _remembered(self, each: Background) -> Result:
@@ -152,9 +212,9 @@ class ScrapeEngine:
         if kept.last is None:
             return Result(name, False, 0.0)
         samples: tuple[AnySample, ...] = ()
-        if kept.good_at is not None:
-            age = asyncio.get_running_loop().time() - kept.good_at
-            samples = kept.good if age <= STALE_AFTER_INTERVALS * each.interval else ()
+        if kept.shown_at is not None:
+            age = asyncio.get_running_loop().time() - kept.shown_at
+            samples = kept.shown if age <= STALE_AFTER_INTERVALS * each.interval else ()
         success = kept.last.collected.fault is None and bool(samples)
         return Result(name, success, kept.last.duration, samples, kept.good_wall)
 
@@ -174,9 +234,20 @@ class ScrapeEngine:
             collected = Collected((), f"{collector.name}: a mistake in the exporter itself, see the log")
         if broken := faults(collected.samples):
             collected = Collected((), f"{collector.name}: refused to show {broken[0]}")
+        collected = self._capped(collector.name, collected)
         self._tell(collector.name, collected.fault)
         self._flights[collector.name].last = run = Run(loop.time() - began, collected)
         return run
+
+    def _capped(self, name: str, collected: Collected) -> Collected:
+        """Without the series beyond the cap; each family is told once, until it is below again."""
+        samples, cut = self._limit.apply(name, collected.samples)
+        for family in cut:
+            if family not in self._cut:
+                _log.warning("series beyond the cap are not shown", collector=name, metric=family, cap=self._limit.most)
+        if cut or self._cut:
+            self._cut = (self._cut - {sample.metric.name for sample in samples}) | set(cut)
+        return Collected(tuple(samples), collected.fault)
 
     def _tell(self, name: str, fault: str | None) -> None:
         """Log a fault when it begins or changes, and once when it is over."""

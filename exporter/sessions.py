@@ -51,6 +51,9 @@ _PERMANENT = (
     asyncpg.SyntaxOrAccessError,
 )
 
+# The last one is what asyncpg raises when the server's goodbye and our next statement cross.
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 
 class Turn:
     """A place in the row before a session, held from the moment of asking: who is asked first reads first.
@@ -229,7 +232,7 @@ class PostgresSession:
             raise Permanent(f"{where}: {error}") from error
         except _PERMANENT as error:
             raise Permanent(f"{where}: {_words(error)}") from error
-        except (TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
+        except (TimeoutError, OSError, *_LOST) as error:
             raise Unreachable(f"{where}: no answer ({_words(error)})") from error
         except asyncpg.PostgresError as error:
             raise Transient(f"{where}: {_words(error)}") from error

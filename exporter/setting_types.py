@@ -13,7 +13,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError("is not an absolute path")
+        raise ValueError("is not an absolute path; begin it with /")
     return path
 
 

@@ -12,6 +12,9 @@ import errno
 import fcntl
 import json
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,12 +59,17 @@ class DiskFiles:
 
 
 class StateFile:
-    """One cursor's file. Not thread-safe: its calls are made one after the other by one worker thread."""
+    """One cursor's file. `load` and `save` are called one after the other by one worker thread; `close` by any thread,
+    also while one of them hangs in the kernel: then the lock is given back when it returns, never under it. So whoever
+    takes the file over, in this process or another, begins after the last write.
+    """
 
     def __init__(self, path: Path, files: Files | None = None) -> None:
         self._path = path
         self._files = files or DiskFiles()
         self._lock: int | None = None
+        self._busy = threading.Lock()
+        self._closed = False
         self.put_aside = False
         """Whether an unreadable file was found and moved away."""
 
@@ -71,6 +79,10 @@ class StateFile:
         Takes the file's lock first and keeps it while the process lives, since two writers would each count what the
         other has counted. Raises StateError when another process holds it or the disk does not obey.
         """
+        with self._in_use():
+            return self._load()
+
+    def _load(self) -> State | None:
         try:
             self._take_lock()
             text = self._path.read_text(encoding="utf-8")
@@ -88,18 +100,40 @@ class StateFile:
     def save(self, state: State) -> None:
         """Make `state` durable. Raises StateError; then the former state still stands, or already this one."""
         temporary = self._path.with_name(self._path.name + ".new")
-        try:
-            self._files.write_synced(temporary, encode(state))
-            self._files.replace(temporary, self._path)
-            self._files.sync_directory(self._path.parent)
-        except OSError as error:
-            raise StateError(f"{self._path} cannot be written: {error.strerror}; its counters are not shown") from error
+        with self._in_use():
+            try:
+                self._files.write_synced(temporary, encode(state))
+                self._files.replace(temporary, self._path)
+                self._files.sync_directory(self._path.parent)
+            except OSError as error:
+                raise StateError(
+                    f"{self._path} cannot be written: {error.strerror}; its counters are not shown"
+                ) from error
 
     def close(self) -> None:
-        """Give the lock back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Give the lock back, at once or when the call that is under way returns; nothing is written after that."""
+        self._closed = True
+        self._let_go()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        try:
+            with self._busy:
+                if self._closed:
+                    raise StateError(f"{self._path} was given back already")
+                yield
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # Called after `_closed` is set and after each use: whichever comes last finds both done.
+        if self._closed and self._busy.acquire(blocking=False):
+            try:
+                if self._lock is not None:
+                    os.close(self._lock)
+                    self._lock = None
+            finally:
+                self._busy.release()
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -138,6 +172,7 @@ def encode(state: State) -> bytes:
         "looked": state.looked,
         "seen": [[id_, at] for id_, at in state.seen.items()],
         "totals": dict(state.totals),
+        "cuts": state.cuts,
     }
     return json.dumps(content, separators=(",", ":")).encode()
 
@@ -157,10 +192,13 @@ def decode(text: str) -> State | None:
             looked=_whole(content["looked"]),
             seen=seen,
             totals=totals,
+            cuts=_whole(content.get("cuts", 0)),  # not in the files of earlier releases
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    sound = all(at >= state.floor for at in seen.values()) and all(value >= 0 for value in totals.values())
+    sound = all(at >= state.floor for at in seen.values()) and all(
+        value >= 0 for value in (*totals.values(), state.cuts)
+    )
     return state if sound else None
 
 

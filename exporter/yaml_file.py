@@ -6,7 +6,7 @@ Only safe tags are read: no object is ever made from the text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,22 @@ class Document:
                 break
             line, node = found
         return f"{self.file}:{line + 1}: {'.'.join(str(step) for step in location)}"
+
+    def place_of(self, value: str) -> str | None:
+        """`file:line: a.b` of the first setting that has this value; None when none has."""
+        return next((self.where(path) for path, text in _scalars(self.node, ()) if text == value), None)
+
+
+def _scalars(node: yaml.Node, path: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Every value that is neither mapping nor list, with its path."""
+    if isinstance(node, yaml.ScalarNode):
+        yield path, node.value
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _scalars(item, (*path, index))
 
 
 def _child(node: Any, step: int | str) -> tuple[int, Any] | None:

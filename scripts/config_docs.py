@@ -43,7 +43,8 @@ value out of its range. `--config.check` tells every fault and starts nothing; w
 - A **duration** is written with its unit: `500ms`, `15s`, `2m`, `1h30m`.
 - A **secret** comes by file only. The file is read when it is used, so a new secret needs no restart.
 - **required** keys have no default. `<name>` is a name of your choice.
-- The file is read at the start: a change needs a restart.
+- The remediator reads its file at the start: a change needs a restart. The exporter reads it anew on SIGHUP and
+  `POST /-/reload` (`docs/web.md`).
 """
 _TABLE = ("| Key | Default | Kind and unit | Meaning |", "|---|---|---|---|")
 _DURATIONS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))
@@ -95,7 +96,15 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[Section]:
 
 
 def docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The text under each field of a model's class, on one line each."""
+    """The text under each field of a model's class and of those that it inherits from, on one line each."""
+    texts: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            texts |= _own_docstrings(each)
+    return texts
+
+
+def _own_docstrings(model: type[BaseModel]) -> dict[str, str]:
     (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     if not isinstance(found, ast.ClassDef):
         raise TypeError(f"{model} is not made by a class statement")

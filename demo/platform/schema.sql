@@ -27,9 +27,14 @@ CREATE TABLE IF NOT EXISTS payments (
     stripe_payment_intent text UNIQUE,
     created_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     finalized_at          timestamptz,
-    attempts              int NOT NULL DEFAULT 0
+    attempts              int NOT NULL DEFAULT 0,
+    -- Set once, with the state `refunded`; `finalized_at` stays what it was.
+    refunded_at           timestamptz
 );
+-- For a database that was made before there were refunds.
+ALTER TABLE payments ADD COLUMN IF NOT EXISTS refunded_at timestamptz;
 CREATE INDEX IF NOT EXISTS payments_finalized ON payments (finalized_at) WHERE finalized_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS payments_refunded ON payments (refunded_at) WHERE refunded_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payments_pending ON payments (created_at) WHERE status = 'pending';
 -- An order is paid at most once: a second payment is refused while one is open or has succeeded.
 CREATE UNIQUE INDEX IF NOT EXISTS payments_one_per_order ON payments (order_ref) WHERE status IN ('pending', 'succeeded');
@@ -57,4 +62,30 @@ CREATE TABLE IF NOT EXISTS analyst_reports (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     title      text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Accounts of kitchens and couriers. `locked_at` is NULL while the account is open.
+CREATE TABLE IF NOT EXISTS users (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_ref  text NOT NULL UNIQUE,
+    locked_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS users_locked ON users (locked_at) WHERE locked_at IS NOT NULL;
+
+-- Who did what, append-only. A login of somebody unknown has a user_ref that no account has.
+CREATE TABLE IF NOT EXISTS audit_log (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    event    text NOT NULL,
+    outcome  text NOT NULL CHECK (outcome IN ('success', 'failure')),
+    reason   text,
+    user_ref text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS audit_log_logins ON audit_log (at) WHERE event IN ('login', 'account_locked');
+
+-- One row that `payments` writes every few seconds (demo/heartbeat.py): what a replica has of it says how far behind it is, also
+-- while nobody pays and when the link is cut.
+CREATE TABLE IF NOT EXISTS replication_heartbeat (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    beat_at  timestamptz NOT NULL
 );

@@ -41,3 +41,6 @@ INSERT INTO compliance_rules (rule_set, name, expression) VALUES
     ('alcohol', 'region-allows-delivery',
      '{"any": [{"==": [{"order": "alcohol_units"}, 0]}, {"in": [{"order": "delivery.region"}, {"regulation": ["alcohol", "regions"]}]}]}')
 ON CONFLICT (rule_set, name) DO NOTHING;
+
+INSERT INTO users (user_ref) SELECT 'kitchen-' || lpad(number::text, 3, '0') FROM generate_series(1, 120) AS number
+ON CONFLICT (user_ref) DO NOTHING;

@@ -6,10 +6,40 @@ the tests of the alert rules. It must never hold a value, do I/O or import anoth
 
 from __future__ import annotations
 
-from exporter.catalog import compliance, containers, disk, itself, postgres, services
+from exporter.catalog import (
+    backups,
+    compliance,
+    containers,
+    disk,
+    itself,
+    payments,
+    postgres,
+    probes,
+    redis,
+    replication,
+    security,
+    services,
+    slo,
+    vendors,
+)
 from exporter.catalog.entries import CollectorDoc, Metric
 
-SUBJECTS = (itself, postgres, containers, compliance, disk, services)
+SUBJECTS = (
+    itself,
+    postgres,
+    replication,
+    redis,
+    containers,
+    payments,
+    compliance,
+    security,
+    disk,
+    probes,
+    vendors,
+    backups,
+    slo,
+    services,
+)
 """In the order of the page and of the exposition."""
 
 COLLECTORS: dict[str, CollectorDoc] = {

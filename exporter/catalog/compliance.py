@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.catalog.cursors import cursor_metrics
 from exporter.catalog.entries import DURATION_BUCKETS, Subject
 
 SUBJECT = Subject()
@@ -43,25 +44,4 @@ COMPLIANCE_OLDEST_PENDING = SUBJECT.metric(
     "When the oldest check without a result arrived; absent when there is none.",
     _COMPLIANCE,
 )
-COMPLIANCE_CATCHING_UP = SUBJECT.metric(
-    "prep_compliance_cursor_catching_up",
-    "gauge",
-    "",
-    "1 while the counters hold a jump of rows from a time in which nobody counted; alerts on their rates should wait"
-    " until max_over_time() of it over their range is 0.",
-    _COMPLIANCE,
-)
-COMPLIANCE_INEXACT = SUBJECT.metric(
-    "prep_compliance_cursor_overlap_cut",
-    "gauge",
-    "",
-    "1 while a transaction is open for longer than the cursor's overlap reaches back: its rows may be missed.",
-    _COMPLIANCE,
-)
-COMPLIANCE_STATE_DISCARDED = SUBJECT.metric(
-    "prep_compliance_cursor_state_discarded",
-    "gauge",
-    "",
-    "1 when this process found the cursor's saved state unreadable or foreign and began again from its start time.",
-    _COMPLIANCE,
-)
+COMPLIANCE_CURSOR = cursor_metrics(SUBJECT, _COMPLIANCE)

@@ -16,8 +16,16 @@ _CONTAINERS = SUBJECT.collector(
 _DOCKER = SUBJECT.collector(
     "docker",
     "in the background",
-    "State of the expected services' containers, also of exited and of missing ones, and their limits.",
-    "GET on /containers, /info and /version of Docker's API, best through the gate",
+    "State of the expected services' containers, also of exited and of missing ones, their limits, and whether they run"
+    " the image that their tag names now.",
+    "GET on /containers, /images, /info and /version of Docker's API, best through the gate",
+)
+_ENGINE_DISK = SUBJECT.collector(
+    "engine_disk",
+    "in the background",
+    "What the engine holds on its disk, and what of it can be given back. Costly for the engine, so on a slow interval"
+    " of its own.",
+    "GET on /system/df and /version of Docker's API, best through the gate",
 )
 _COMPOSE_SERVICE = Label("compose_service", "a name of `collectors.docker.expected_services`")
 
@@ -106,4 +114,31 @@ CONTAINER_OOM_KILLED = SUBJECT.metric(
     "1 when a container of the service was ended by the kernel for want of memory in its present or last run.",
     _DOCKER,
     _COMPOSE_SERVICE,
+)
+CONTAINER_IMAGE_OUTDATED = SUBJECT.metric(
+    "prep_container_image_outdated",
+    "gauge",
+    "",
+    "1 when a container of the service was made from another image than its tag names now, or the tag names none any"
+    " more: making it anew would change what runs. An image named by digest or id is never outdated.",
+    _DOCKER,
+    _COMPOSE_SERVICE,
+)
+_KIND = Label("kind", "what holds the disk", ("images", "containers", "volumes", "build_cache"))
+ENGINE_DISK_USED = SUBJECT.metric(
+    "prep_engine_disk_used_bytes",
+    "gauge",
+    "bytes",
+    "What the engine's images, containers' own layers, local volumes and build cache hold, as of its last reckoning.",
+    _ENGINE_DISK,
+    _KIND,
+)
+ENGINE_DISK_RECLAIMABLE = SUBJECT.metric(
+    "prep_engine_disk_reclaimable_bytes",
+    "gauge",
+    "bytes",
+    "What removing the unused would give back at least: images without a container, containers that do not run, volumes"
+    " that no container has (data!), build cache that is not in use. As of the engine's last reckoning.",
+    _ENGINE_DISK,
+    _KIND,
 )

@@ -46,3 +46,35 @@ COLLECTOR_LAST_SUCCESS = SUBJECT.metric(
     _SELF,
     _COLLECTOR,
 )
+SERIES_DROPPED = SUBJECT.metric(
+    "prep_exporter_series_dropped_total",
+    "counter",
+    "",
+    "Series not shown because their family had `scrape.max_series` already, counted in each run of the collector; 0"
+    " for every family that could outgrow it.",
+    _SELF,
+    Label("metric", "a family of this page"),
+)
+CONFIG_RELOAD_SUCCESSFUL = SUBJECT.metric(
+    "prep_config_last_reload_successful",
+    "gauge",
+    "",
+    "1 when the last reading of the configuration (at the start, by SIGHUP, by `POST /-/reload`) was taken over, 0 when"
+    " it had a mistake and the former one still holds.",
+    _SELF,
+)
+CONFIG_RELOAD_SUCCESS = SUBJECT.metric(
+    "prep_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "seconds",
+    "When a configuration was last taken over; the start counts.",
+    _SELF,
+)
+WEB_CONFIG_SUCCESSFUL = SUBJECT.metric(
+    "prep_web_config_last_reload_successful",
+    "gauge",
+    "",
+    "1 when the web configuration file (TLS, users) and the files it names were good when they last changed, 0 when the"
+    " former content still holds; absent without such a file.",
+    _SELF,
+)

@@ -53,3 +53,21 @@ CACHE_REQUESTS = SUBJECT.metric(
     _SERVICES,
     Label("result", "how it ended", ("hit", "miss")),
 )
+_BACKEND = Label("backend", "what the pool connects to", ("postgres", "redis"))
+POOL_CONNECTIONS = SUBJECT.metric(
+    "prep_pool_connections",
+    "gauge",
+    "",
+    "Connections of the service's pool.",
+    _SERVICES,
+    _BACKEND,
+    Label("state", "whether something uses it now", ("in_use", "idle")),
+)
+POOL_CONNECTIONS_MAX = SUBJECT.metric(
+    "prep_pool_connections_max",
+    "gauge",
+    "",
+    "Connections that the pool may have; what is beyond waits or fails.",
+    _SERVICES,
+    _BACKEND,
+)

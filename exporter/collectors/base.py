@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from exporter.samples import Collected
 
@@ -21,3 +21,11 @@ class Collector(Protocol):
 
     async def close(self) -> None:
         """Let go of connections, threads and locks; called once, at the end."""
+
+
+@runtime_checkable
+class Heir(Protocol):
+    """A collector that counts something itself, in memory: a reload must not let its counters begin anew."""
+
+    def inherit(self, predecessor: Collector) -> None:
+        """Take over the counts of the collector of the same name, which has ended. Called before the first run."""

@@ -1,8 +1,8 @@
 """Background collector `docker`: the expected services' containers as Docker's API tells them.
 
-In: `containers/json`, `containers/<id>/json`, `info`, and `containers/<id>/stats` where cgroup files cannot be read.
-Out: states, limits, exit codes; an expected service without a container is `missing`. It must never show a container
-that is not of our project and expected, nor do anything but GET.
+In: `containers/json`, `containers/<id>/json`, `images/json`, `info`, and `containers/<id>/stats` where cgroup files
+cannot be read. Out: states, limits, exit codes, image drift; an expected service without a container is `missing`. It
+must never show a container that is not of our project and expected, nor do anything but GET.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import docker
-import requests
-from docker.errors import APIError, DockerException, NotFound
+from docker import APIClient
+from docker.errors import NotFound
 
 from exporter.catalog import containers as catalog
 from exporter.collector_settings import DockerCollector as DockerSettings
 from exporter.collectors.containers import Reader
+from exporter.collectors.images import drifted, tag_of, tagged
 from exporter.collectors.inventory import Inventory, Reading, Running
-from exporter.errors import Permanent, Transient, Unreachable
+from exporter.docker_api import DockerApi
+from exporter.errors import Transient
 from exporter.samples import Collected, Sample, state_set
 from exporter.workers import Worker
 
@@ -30,10 +31,6 @@ _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
 _ONE_OFF = "com.docker.compose.oneoff"
 """Labels of Compose; `docker compose run` makes one-off containers, which are not the service."""
-
-
-_ANY_VERSION = "1.41"
-"""Only so that the SDK does not ask by itself: the version in use is the server's own, since new ones refuse old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,9 @@ class Container:
     cores: float
     memory: int
     cgroup_parent: str
+    image: str
+    """What it was made from, as its maker wrote it."""
+    image_id: str
 
     @property
     def runs(self) -> bool:
@@ -78,51 +78,28 @@ class DockerCollector:
         self._inventory = inventory
         self._read = read
         self._stats_fallback = stats_fallback
-        self._call_timeout = max(1, round(settings.timeout))
+        self._api = DockerApi(settings.base_url, settings.timeout)
         self._worker = Worker("docker")
-        self._client: docker.APIClient | None = None
 
     async def collect(self, deadline: float) -> Collected:
-        containers, running = await self._worker.run(lambda: self._look(deadline), deadline)
+        containers, running, ids = await self._worker.run(lambda: self._look(deadline), deadline)
         self._inventory.put(running, asyncio.get_running_loop().time())
-        return Collected(tuple(samples(containers, self._settings.expected_services)))
+        return Collected(tuple(samples(containers, self._settings.expected_services, ids)))
 
     async def close(self) -> None:
         self._worker.close()
-        self._forget()
+        self._api.forget()
 
-    def _look(self, deadline: float) -> tuple[list[Container], tuple[Running, ...]]:
+    def _look(self, deadline: float) -> tuple[list[Container], tuple[Running, ...], dict[str, str]]:
         """In the worker's thread. `deadline` in the loop's time, which is time.monotonic()."""
-        try:
-            client = self._connected()
+        with self._api.client() as client:
             machine = _machine(client.info())
             found = [parse(raw, machine) for raw in self._inspected(client, deadline)]
             running = tuple(self._running(client, one, deadline) for one in found if one.runs)
-        except APIError as error:
-            self._forget()
-            raise _refusal(error) from error
-        except (DockerException, requests.RequestException, OSError) as error:
-            self._forget()
-            raise Unreachable(f"docker at {self._settings.base_url}: no answer ({type(error).__name__})") from error
-        return found, running
+            _in_time(deadline)
+            return found, running, _named(client, found)
 
-    def _connected(self) -> docker.APIClient:
-        if self._client is None:
-            served = self._client_of(_ANY_VERSION).version(api_version=False)["ApiVersion"]
-            self._client = self._client_of(served)
-        return self._client
-
-    def _client_of(self, version: str) -> docker.APIClient:
-        client = docker.APIClient(self._settings.base_url, version=version, timeout=self._call_timeout)
-        client.trust_env = False  # a proxy of the environment is not the way to our own engine
-        return client
-
-    def _forget(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    def _inspected(self, client: docker.APIClient, deadline: float) -> Iterable[Mapping[str, Any]]:
+    def _inspected(self, client: APIClient, deadline: float) -> Iterable[Mapping[str, Any]]:
         listed = client.containers(all=True, filters={"label": [f"{_PROJECT}={self._settings.project}"]})
         expected = set(self._settings.expected_services)
         for one in listed:
@@ -135,7 +112,7 @@ class DockerCollector:
             except NotFound:
                 continue  # removed since it was listed
 
-    def _running(self, client: docker.APIClient, one: Container, deadline: float) -> Running:
+    def _running(self, client: APIClient, one: Container, deadline: float) -> Running:
         running = Running(one.service, one.id, one.cgroup_parent)
         if not self._stats_fallback or self._read(running) is not None:
             return running
@@ -152,12 +129,10 @@ def _in_time(deadline: float) -> None:
         raise Transient("docker: the look at the containers took too long")
 
 
-def _refusal(error: APIError) -> Permanent | Transient:
-    status = error.response.status_code if error.response is not None else 0
-    words = f"docker: the API answered {status}"
-    if status == 403:
-        return Permanent(f"{words}: the gate does not allow this GET")
-    return Transient(words)
+def _named(client: APIClient, containers: Iterable[Container]) -> dict[str, str]:
+    """The image that each of the containers' tags names now; other images of the machine are not asked for."""
+    tags = sorted({tag for one in containers if (tag := tag_of(one.image)) is not None})
+    return tagged(client.images(filters={"reference": tags})) if tags else {}
 
 
 def _machine(info: Mapping[str, Any]) -> Machine:
@@ -181,6 +156,8 @@ def parse(raw: Mapping[str, Any], machine: Machine) -> Container:
         cores=cores(host, machine),
         memory=min(int(host.get("Memory") or machine.memory), machine.memory),
         cgroup_parent=host.get("CgroupParent") or "",
+        image=raw["Config"]["Image"],
+        image_id=raw["Image"],
     )
 
 
@@ -209,13 +186,16 @@ def parse_stats(stats: Mapping[str, Any]) -> Reading | None:
     return Reading(total / 1e9, None if usage is None else max(0, usage - inactive))
 
 
-def samples(containers: Sequence[Container], expected: Iterable[str]) -> Iterable[Sample]:
-    """All samples of the expected services; a service may have several containers, or none."""
+def samples(containers: Sequence[Container], expected: Iterable[str], ids: Mapping[str, str]) -> Iterable[Sample]:
+    """All samples of the expected services; a service may have several containers, or none.
+
+    `ids` is the image that each tag names now.
+    """
     for service in expected:
-        yield from _service(service, [one for one in containers if one.service == service])
+        yield from _service(service, [one for one in containers if one.service == service], ids)
 
 
-def _service(service: str, containers: Sequence[Container]) -> Iterable[Sample]:
+def _service(service: str, containers: Sequence[Container], ids: Mapping[str, str]) -> Iterable[Sample]:
     label = (service,)
     states = {one.status for one in containers} or {"missing"}
     yield from state_set(catalog.CONTAINER_STATE, label, states)
@@ -225,6 +205,8 @@ def _service(service: str, containers: Sequence[Container]) -> Iterable[Sample]:
     yield from state_set(catalog.CONTAINER_HEALTH, label, {one.health for one in running} or {"none"})
     yield Sample(catalog.CONTAINER_RESTARTS, label, float(sum(one.restarts for one in containers)))
     yield Sample(catalog.CONTAINER_OOM_KILLED, label, float(any(one.oom_killed for one in containers)))
+    other = any(drifted(one.image, one.image_id, ids) for one in containers)
+    yield Sample(catalog.CONTAINER_IMAGE_OUTDATED, label, float(other))
     ended = [one for one in containers if one.finished is not None]
     last = max(ended, key=lambda one: one.finished or 0.0, default=None)
     yield Sample(catalog.CONTAINER_EXIT_CODE, label, float(last.exit_code if last else 0))

@@ -16,6 +16,11 @@ SCHEMA = (Path(__file__).resolve().parents[2] / "demo" / "platform" / "schema.sq
 
 GRANTS = f"""
 grant select (id, created_at, finished_at, result) on compliance_checks to {ROLE};
+grant select (id, created_at, finalized_at, refunded_at, status, failure_reason, provider, method)
+    on payments to {ROLE};
+grant select (id, at, event, outcome, reason) on audit_log to {ROLE};
+grant select (locked_at) on users to {ROLE};
+grant select (beat_at) on replication_heartbeat to {ROLE};
 """
 
 

@@ -96,6 +96,9 @@ def test_regulations_are_cached_and_the_cache_may_be_away(platform: Platform, se
     assert (requests("miss"), requests("hit")) == (3, 0)
     platform.check()
     assert (requests("miss"), requests("hit")) == (3, 3)
+    for backend, most in ("postgres", 5), ("redis", 6):  # what the service publishes of its pools
+        assert platform.metric("compliance", "prep_pool_connections_max", backend=backend) == most
+        assert 1 <= platform.metric("compliance", "prep_pool_connections", backend=backend) <= most
     with platform.redis.frozen():
         assert platform.check().json()["result"] == "pass"
     assert requests("miss") == 6

@@ -56,13 +56,19 @@ def test_every_role_logs_in_with_its_password_only(platform: Platform, user: str
 def test_the_exporter_reads_what_it_counts_and_no_more(platform: Platform) -> None:
     """Times and states, all sessions' statistics; no references, no writes, no rules."""
     platform.sql("select id, created_at, finished_at, result from compliance_checks", "exporter")
-    platform.sql("select status, provider, method, finalized_at from payments", "exporter")
+    platform.sql("select status, provider, method, finalized_at, refunded_at from payments", "exporter")
+    platform.sql("select id, at, event, outcome, reason from audit_log", "exporter")
+    platform.sql("select count(*) from users where locked_at is not null", "exporter")
+    platform.sql("select beat_at from replication_heartbeat", "exporter")
     assert platform.sql("select pg_has_role('prep_exporter', 'pg_monitor', 'usage')", "exporter") == [["t"]]
     for refused in (
         "select order_ref from compliance_checks",
         "select stripe_payment_intent from payments",
+        "select user_ref from audit_log",
+        "select user_ref from users",
         "select * from compliance_rules",
         "update payments set status = 'failed'",
+        "update replication_heartbeat set beat_at = now()",
         "create table here (id int)",
     ):
         with pytest.raises(SqlFailed, match="permission denied"):

@@ -115,8 +115,33 @@ def test_an_unanswered_call_is_not_known_and_settled_later(platform: Platform, s
             assert platform.pay("hang-1").status == 202  # the order is taken: nobody can pay it a second time
         wait_until(lambda: rows(platform, "hang-1")[0][0] != "pending", "the row to end", seen=service.tail)
     # The call hung before the intent's id was known, so nothing can have been charged, and nothing will be.
-    assert rows(platform, "hang-1") == [["failed", "abandoned"]]
+    assert rows(platform, "hang-1") == [["failed", "provider_timeout"]]
     assert charges(platform) == before
+
+
+def test_a_provider_that_is_away_is_named_as_the_reason(platform: Platform, stripe: Service) -> None:
+    """Nobody listens: the payment stays open, and when it is given up the row says whose failure it was."""
+    lonely = platform.service(
+        "payments", STRIPE_API_BASE="http://127.0.0.1:9", PREP_SETTLE_EVERY_SECONDS="0.3", PREP_SETTLE_AFTER_SECONDS="1"
+    )
+    with lonely as service:
+        assert platform.pay("away-1").status == 202
+        wait_until(lambda: rows(platform, "away-1")[0][0] != "pending", "the row to end", seen=service.tail)
+    assert rows(platform, "away-1") == [["failed", "provider_unreachable"]]
+
+
+def test_money_goes_back_once(platform: Platform, service: Service) -> None:
+    """A refund is a state and a time of its own; asked again it is the same one. What has no money has no refund."""
+    paid = platform.pay("back-1").json()["id"]
+    refund = f"{platform.url('payments')}/v1/payments/{paid}/refund"
+    assert [post_json(refund, {}).status for _ in range(2)] == [200, 200]
+    assert platform.sql(
+        "select status, refunded_at > finalized_at, finalized_at is not null from payments where order_ref = 'back-1'"
+    ) == [["refunded", "t", "t"]]
+    declined = platform.pay("back-2", DECLINED).json()["id"]
+    assert post_json(f"{platform.url('payments')}/v1/payments/{declined}/refund", {}).status == 409
+    assert post_json(f"{platform.url('payments')}/v1/payments/999999/refund", {}).status == 404
+    assert platform.pay("back-1").status == 201, "the order may be paid anew"
 
 
 def test_an_intent_that_was_not_confirmed_is_confirmed_by_whoever_settles(platform: Platform, service: Service) -> None:
@@ -231,3 +256,21 @@ def test_stopping_is_quick(platform: Platform, service: Service, stripe: Service
             waiting.result()
     service.start()
     wait_until(lambda: rows(platform, "stop-1") == [["failed", "abandoned"]], "the row to be settled")
+
+
+def test_heartbeat_is_written_and_the_pool_is_told(platform: Platform, stripe: Service) -> None:
+    """The row on the primary is renewed, also after a time without the database; the pool's use is published."""
+    service = platform.service("payments", PREP_HEARTBEAT_EVERY_SECONDS="0.1").start()
+
+    def beat() -> str:
+        return platform.sql("select coalesce(max(beat_at)::text, '') from replication_heartbeat")[0][0]
+
+    first = wait_until(beat, "a heartbeat", 5)
+    wait_until(lambda: beat() > first, "the next heartbeat", 5)
+    platform.postgres.restart()
+    last = beat()
+    wait_until(lambda: beat() > last, "a heartbeat after the restart", 10, seen=service.tail)
+    assert platform.sql("select count(*) from replication_heartbeat") == [["1"]]
+    assert platform.metric("payments", "prep_pool_connections_max", backend="postgres") == 5
+    assert 1 <= platform.metric("payments", "prep_pool_connections", backend="postgres") <= 5
+    service.stop()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
+import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from exporter.collector_settings import DockerCollector as DockerSettings
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.docker import DockerCollector
+from exporter.collectors.engine_disk import EngineDiskCollector
 from exporter.collectors.inventory import Inventory
 from exporter.errors import Transient, Unreachable
 from tests.integration.exporter_parts import in_seconds, shown, values
@@ -68,6 +71,71 @@ async def test_every_state_of_expected_services(docker_engine: DockerEngine, pro
     assert found["container_memory_limit_bytes", "redis"] == 64 * 1024 * 1024
     assert found["container_start_timestamp_seconds", "redis"] == pytest.approx(running.started_at, abs=0.001)
     await close(docker, containers)
+
+
+@pytest.fixture
+def moving_tag(docker_engine: DockerEngine, project: str) -> Iterator[Callable[[], str]]:
+    """Makes a new image under one and the same tag each time it is called; the tag."""
+    repository, made = f"prep-test/{project}", []
+
+    def make() -> str:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            entry = tarfile.TarInfo(f"version-{len(made)}")
+            entry.size = 100_000
+            tar.addfile(entry, io.BytesIO(bytes(100_000)))
+        docker_engine.client.api.import_image_from_data(buffer.getvalue(), repository=repository, tag="1")
+        made.append(docker_engine.client.api.inspect_image(f"{repository}:1")["Id"])
+        return f"{repository}:1"
+
+    yield make
+    docker_engine.remove_all(project)
+    for image in made:
+        docker_engine.client.images.remove(image, force=True)
+
+
+async def test_image_drift_follows_the_tag(
+    docker_engine: DockerEngine, project: str, moving_tag: Callable[[], str]
+) -> None:
+    """0 while the tag names the container's image, 1 once it was built anew, also for a container that does not run."""
+    tag = moving_tag()
+    docker_engine.service_container(project, "payments", image=tag, command=("/none",), start=False)
+    docker_engine.service_container(project, "redis")
+    docker, containers = parts(docker_engine.host, project, "payments", "redis", "ghost")
+    before = shown(await docker.collect(in_seconds(20)))
+    assert (before["container_image_outdated", "payments"], before["container_image_outdated", "redis"]) == (0, 0)
+    moving_tag()
+    after = shown(await docker.collect(in_seconds(20)))
+    assert (after["container_image_outdated", "payments"], after["container_image_outdated", "redis"]) == (1, 0)
+    assert ("container_image_outdated", "ghost") not in after
+    await close(docker, containers)
+
+
+async def test_engine_disk_grows_with_what_nobody_uses(
+    docker_engine: DockerEngine, project: str, moving_tag: Callable[[], str]
+) -> None:
+    """An image without a container is reclaimable, one with a container is not; a stopped container's layer is."""
+    collector = EngineDiskCollector(
+        DockerSettings.model_validate({"base_url": docker_engine.host, "expected_services": ["x"]})
+    )
+    kinds = ("images", "containers", "volumes", "build_cache")
+    tag = moving_tag()
+    found = shown(await collector.collect(in_seconds(25)))
+    assert set(found) == {(f"engine_disk_{what}_bytes", kind) for what in ("used", "reclaimable") for kind in kinds}
+    assert found["engine_disk_used_bytes", "images"] >= 100_000
+    unused = found["engine_disk_reclaimable_bytes", "images"]
+    docker_engine.service_container(project, "payments", image=tag, command=("/none",), start=False)
+    written = docker_engine.service_container(project, "load", command=("sh", "-c", "head -c 70000 /dev/zero >/tmp/x"))
+    written.wait_status("exited")
+    end = time.monotonic() + 10  # other runs may use the same engine
+    while True:
+        later = shown(await collector.collect(in_seconds(25)))
+        if later["engine_disk_reclaimable_bytes", "images"] <= unused - 100_000:
+            break
+        assert time.monotonic() < end
+        await asyncio.sleep(0.5)
+    assert later["engine_disk_reclaimable_bytes", "containers"] >= 70_000
+    await collector.close()
 
 
 def restart_count(container: ServiceContainer) -> int:
@@ -192,4 +260,10 @@ async def test_engine_that_is_down_is_unreachable_and_no_service_is_missing() ->
         await docker.collect(in_seconds(5))
     with pytest.raises(Transient, match="has not seen any yet"):
         await containers.collect(in_seconds(5))
+    disk = EngineDiskCollector(
+        DockerSettings.model_validate({"base_url": f"tcp://127.0.0.1:{port}", "expected_services": ["x"]})
+    )
+    with pytest.raises(Unreachable):
+        await disk.collect(in_seconds(5))
+    await disk.close()
     await close(docker, containers)

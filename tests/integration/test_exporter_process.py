@@ -35,6 +35,10 @@ from tests.support.servers import (
     program,
     wait_until,
 )
+from tests.unit.test_exporter_settings import TEN_KINDS
+
+ON_POSTGRES = ("prep_postgres", "prep_compliance", "prep_payment", "prep_security")
+"""Beginnings of the names that come from PostgreSQL."""
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -110,6 +114,8 @@ def make(run: Run, database: Database, docker_host: str, project: str) -> Export
         },
         "containers": {},
         "compliance": {"state_file": str(folder / "compliance.json"), "margin": "500ms"},
+        "payments": {"state_file": str(folder / "payments.json"), "margin": "500ms"},
+        "security": {"state_file": str(folder / "security.json"), "margin": "500ms"},
         "disk": {"paths": {"/": "/", "state": str(folder)}},
     }
     config = folder / "exporter.yml"
@@ -122,7 +128,7 @@ def make(run: Run, database: Database, docker_host: str, project: str) -> Export
 def test_every_collector_is_well_and_promtool_has_no_objection(exporter: Exporter) -> None:
     """All collectors succeed on real backends, every series is in the catalog, and promtool finds nothing."""
     found = exporter.page()
-    for collector in ("postgres", "compliance", "disk", "containers", "docker"):
+    for collector in ("postgres", "compliance", "payments", "security", "disk", "containers", "docker"):
         assert found[key("prep_scrape_collector_success", collector=collector)] == 1, exporter.service.tail()
     assert found[key("prep_container_state", compose_service="redis", state="running")] == 1
     assert found[key("prep_container_state", compose_service="payments", state="missing")] == 1
@@ -165,18 +171,19 @@ def test_frozen_postgres_delays_and_removes_nothing_else(exporter: Exporter) -> 
     """SIGSTOP of PostgreSQL: an answer within Prometheus' own time, every other sample there, back by itself."""
     before = exporter.page()
     process = psutil.Process(exporter.service.pid)
-    others = {each for each in before if not each[0].startswith(("prep_postgres", "prep_compliance"))}
+    others = {each for each in before if not each[0].startswith(ON_POSTGRES)}
     with exporter.database.server.frozen():
         for _ in range(4):
             began = time.monotonic()
             found = exporter.page(budget=1.5)
             assert time.monotonic() - began < 1.5
-            assert {each for each in found if each[0].startswith(("prep_postgres", "prep_compliance"))} == {
+            assert {each for each in found if each[0].startswith(ON_POSTGRES)} == {
                 key("prep_postgres_up", server="postgres")
             }
             assert found[key("prep_postgres_up", server="postgres")] == 0
             assert found[key("prep_scrape_collector_success", collector="postgres")] == 0
-            assert found[key("prep_scrape_collector_success", collector="compliance")] == 0
+            for cursor in ("compliance", "payments", "security"):
+                assert found[key("prep_scrape_collector_success", collector=cursor)] == 0
             assert others <= set(found)
             assert connections(process, exporter.database.server.port) <= 1
     wait_until(
@@ -285,18 +292,32 @@ def run_script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_wrong_configuration_is_exit_code_2_with_every_mistake(tmp_path: Path) -> None:
     """Both at the check and at the start, each mistake has its line."""
     path = tmp_path / "exporter.yml"
-    path.write_text("web: {port: 1}\ncollectors:\n  disk: {paths: {}, timeout: 2}\n  redis: {}\n")
+    path.write_text("web: {port: 1}\ncollectors:\n  disk: {paths: {}, timeout: 2}\n  memcached: {}\n")
     for arguments in (["--config.check"], []):
         done = run_script(f"--config.file={path}", *arguments)
         assert done.returncode == 2
         for place in (
             "exporter.yml:1: web.port",
             "exporter.yml:3: collectors.disk.paths",
-            "exporter.yml:4: collectors.redis",
+            "exporter.yml:4: collectors.memcached",
         ):
             assert place in done.stderr
         assert "4 mistakes" in done.stderr
     assert run_script(f"--config.file={tmp_path / 'none.yml'}").returncode == 2
+
+
+def test_ten_mistakes_in_one_file_are_all_told(tmp_path: Path) -> None:
+    """The check of a file with more than ten mistakes of different kinds: each has its line and its remedy, exit code 2."""
+    path = tmp_path / "exporter.yml"
+    path.write_text(TEN_KINDS.format(folder=tmp_path))
+    done = run_script(f"--config.file={path}", "--config.check", "--web.max-requests=0")
+    assert done.returncode == 2
+    *told, summary = done.stderr.splitlines()
+    assert summary == "14 mistakes in the configuration"
+    assert len(told) == 14
+    assert sum(line.startswith(f"{path}:") for line in told) == 13
+    assert sum(line.startswith("--web.max-requests: is out of its range") for line in told) == 1
+    assert all(line.endswith(")") for line in told)
 
 
 def test_good_configuration_is_exit_code_0(exporter: Exporter) -> None:

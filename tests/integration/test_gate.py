@@ -11,9 +11,16 @@ from uuid import uuid4
 
 import pytest
 
+from exporter.collector_settings import DockerCollector as DockerSettings
+from exporter.collectors.containers import cgroup_reader
+from exporter.collectors.docker import DockerCollector
+from exporter.collectors.engine_disk import EngineDiskCollector
+from exporter.collectors.inventory import Inventory
+from exporter.errors import Permanent, Transient, Unreachable
 from remediator import gate, settings
 from remediator.errors import ConfigError
 from remediator.gate import Gate
+from tests.integration.exporter_parts import in_seconds, shown
 from tests.integration.recording_engine import RecordingEngine
 from tests.support.servers import DockerEngine, Haproxy, Reply, Run, fetch, wait_until
 
@@ -213,6 +220,16 @@ def test_the_listed_reads_pass_unchanged(door: Haproxy, engine: RecordingEngine,
         ("GET", "/configs"),
         ("GET", "/volumes"),
         ("GET", "/images/x/get"),
+        ("GET", "/images/x/json"),
+        ("GET", "/images/prep-local/ops:0.1.0/json"),
+        ("GET", "/images/json/x"),
+        ("GET", "/images/search?term=x"),
+        ("POST", "/images/json"),
+        ("POST", "/images/prune"),
+        ("GET", "/system/df/x"),
+        ("GET", "/system/df/"),
+        ("GET", "/system"),
+        ("POST", "/system/df"),
         ("GET", f"/exec/{EXEC}/json/x"),
         ("GET", "/exec/short/json"),
         ("GET", "http://gate/containers/json"),
@@ -492,3 +509,46 @@ def test_a_container_that_is_gone_is_the_engines_own_word(run: Run, docker_engin
         reply = restart(door, name)
     assert refusal(reply) == (404, None)
     assert "No such container" in reply.text
+
+
+@pytest.mark.docker
+async def test_all_that_the_exporter_asks_passes(
+    run: Run, docker_engine: DockerEngine, project: str, tmp_path: Path
+) -> None:
+    """Both of its collectors have all their samples through the gate, Docker's stats too; nothing of it is an effect."""
+    docker_engine.service_container(project, "web")
+    with proxy(run, docker_engine.socket) as door:
+        address = {"base_url": f"tcp://127.0.0.1:{door.port}", "project": project}
+        told = DockerSettings.model_validate({**address, "expected_services": ["web", "gone"]})
+        state = DockerCollector(told, Inventory(max_age=30), cgroup_reader([tmp_path]), True)
+        disk = EngineDiskCollector(told)
+        found, held = shown(await state.collect(in_seconds(20))), shown(await disk.collect(in_seconds(25)))
+        await state.close()
+        await disk.close()
+    assert (found["container_state", "web", "running"], found["container_state", "gone", "missing"]) == (1, 1)
+    assert found["container_image_outdated", "web"] == 0
+    assert held["engine_disk_used_bytes", "images"] > 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "told"),
+    [
+        (b'403 Forbidden|{"message":"Docker gate: not on the list"}', Permanent, "the gate does not allow this GET"),
+        (b"403 Forbidden|{}", Transient, "not Docker's"),
+        (b"200 OK|[1, 2", Unreachable, "no answer"),
+        (b"200 OK|[]", Transient, "not Docker's"),
+        (b'200 OK|{"ApiVersion":7}', Unreachable, "no answer"),
+        (b'200 OK|{"ApiVersion":"1.41","Images":5}', Transient, "shape of system/df"),
+    ],
+)
+async def test_answers_that_are_no_answer_are_told(
+    door: Haproxy, engine: RecordingEngine, answer: bytes, error: type[Exception], told: str
+) -> None:
+    """A gate that refuses is no engine that is down, and garbage is neither a crash nor a sample."""
+    status, body = answer.split(b"|")
+    engine.answer = lambda head: b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+    address = {"base_url": f"tcp://127.0.0.1:{door.port}", "expected_services": ["web"]}
+    disk = EngineDiskCollector(DockerSettings.model_validate(address))
+    with pytest.raises(error, match=told):
+        await disk.collect(in_seconds(5))
+    await disk.close()

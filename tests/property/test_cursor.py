@@ -1,8 +1,10 @@
-"""The cursor on a model of a table: late commits, clocks that differ, deleted rows, kills between any two steps.
+"""The cursor on a model of a table: late commits, clocks that differ, refunds, other states, deleted rows, and kills
+between any two steps.
 
 The model is what PostgreSQL promises: a row is seen once its transaction has committed, and it carries a time no
-earlier than its transaction's start less the clocks' difference. What is checked is per row, not only in sum: every row
-that became final since the start is counted once, unless the cursor said that it could not be sure.
+earlier than its transaction's start less the clocks' difference. A row becomes final once, and may be refunded later:
+two events with a key each, as the collector `payments` numbers them. What is checked is per event, not only in sum:
+every one since the start is counted once, unless the cursor has counted a look in which it could not be sure.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ SOURCE, LAYOUT = "cluster", "one key a row"
 
 @dataclass(eq=False)
 class Transaction:
-    """An open transaction: its start, and the rows that it will make final when it commits."""
+    """An open transaction: its start, and the events (key and time) that its commit will bring."""
 
     start: int
     rows: dict[int, int] = field(default_factory=dict)
+
+
+STATES = ("succeeded", "failed")
 
 
 class CursorMachine(RuleBasedStateMachine):
@@ -41,7 +46,8 @@ class CursorMachine(RuleBasedStateMachine):
         self.open: list[Transaction] = []
         self.table: dict[int, int] = {}
         self.ever_final: dict[int, int] = {}
-        self.deleted: set[int] = set()
+        self.state: dict[int, str] = {}
+        """Of each row, by its number; what it is now."""
         # The exporter: what it has in memory, where it is in a scrape, and its disk.
         self.memory: State | None = None
         self.looked: tuple[int, int | None] | None = None
@@ -52,7 +58,7 @@ class CursorMachine(RuleBasedStateMachine):
         self.origin: int | None = None
         self.begun_at: int | None = None
         self.shown: dict[str, int] = {}
-        self.unsure = False
+        self.shown_cuts = 0
 
     # --- The platform ---
 
@@ -67,13 +73,32 @@ class CursorMachine(RuleBasedStateMachine):
         return transaction
 
     @rule(
-        transaction=transactions, own_clock=st.booleans(), behind=st.integers(0, BOUNDS.margin), rows=st.integers(1, 5)
+        transaction=transactions,
+        own_clock=st.booleans(),
+        behind=st.integers(0, BOUNDS.margin),
+        rows=st.integers(1, 5),
     )
     def finish_rows(self, transaction: Transaction, own_clock: bool, behind: int, rows: int) -> None:
         """clock_timestamp() or now(), by a clock that may be behind the server's by up to the margin."""
         for _ in range(rows):
-            transaction.rows[self.next_id] = (self.now if own_clock else transaction.start) - behind
+            transaction.rows[2 * self.next_id] = (self.now if own_clock else transaction.start) - behind
+            self.state[self.next_id] = STATES[self.next_id % 2]
             self.next_id += 1
+
+    @precondition(lambda self: any(key % 2 == 0 for key in self.table))
+    @rule(transaction=transactions, own_clock=st.booleans(), behind=st.integers(0, BOUNDS.margin), data=st.data())
+    def refund(self, transaction: Transaction, own_clock: bool, behind: int, data: st.DataObject) -> None:
+        """Of a row that is final, counted or not, however long ago; once."""
+        row = data.draw(st.sampled_from(sorted(key // 2 for key in self.table if key % 2 == 0)))
+        key = 2 * row + 1
+        if key not in self.ever_final and not any(key in each.rows for each in self.open):
+            transaction.rows[key] = (self.now if own_clock else transaction.start) - behind
+
+    @precondition(lambda self: self.table)
+    @rule(data=st.data(), state=st.sampled_from(STATES))
+    def change_state(self, data: st.DataObject, state: str) -> None:
+        """A correction by hand, which leaves the row's times alone."""
+        self.state[data.draw(st.sampled_from(sorted(self.table))) // 2] = state
 
     @rule(behind=st.integers(0, BOUNDS.margin), rows=st.integers(1, 5))
     def write_at_once(self, behind: int, rows: int) -> None:
@@ -94,9 +119,10 @@ class CursorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.table)
     @rule(data=st.data())
     def delete_row(self, data: st.DataObject) -> None:
-        row = data.draw(st.sampled_from(sorted(self.table)))
-        del self.table[row]
-        self.deleted.add(row)
+        row = data.draw(st.sampled_from(sorted(self.table))) // 2
+        for events in (self.table, *(each.rows for each in self.open)):
+            events.pop(2 * row, None)
+            events.pop(2 * row + 1, None)
 
     # --- The exporter, one step of a scrape at a time ---
 
@@ -118,11 +144,9 @@ class CursorMachine(RuleBasedStateMachine):
         else:
             state = resume(self.memory, SOURCE, LAYOUT, now)
         found = sorted((at, id_) for id_, at in self.table.items() if at >= state.floor and id_ not in state.seen)
-        rows = [Row(id_, at, id_) for at, id_ in found[: BOUNDS.batch]]
-        self.looked, self.next = (
-            None,
-            (state, advance(state, View(now, oldest, rows), lambda id_: {str(id_): 1}, BOUNDS)),
-        )
+        rows = [Row(id_, at, (id_, self.state[id_ // 2])) for at, id_ in found[: BOUNDS.batch]]
+        step = advance(state, View(now, oldest, rows), lambda event: {str(event[0]): 1, event[1]: 1}, BOUNDS)
+        self.looked, self.next = None, (state, step)
 
     def rename_file(self) -> None:
         """The temporary file is synced and renamed; the directory is not yet synced."""
@@ -138,7 +162,9 @@ class CursorMachine(RuleBasedStateMachine):
         if self.origin is None:
             self.origin = self.begun_at
         self.memory = step.state
-        self.unsure = self.unsure or step.overlap_cut
+        assert step.state.cuts > 0 or not step.overlap_cut, "a cut was not counted"
+        assert step.state.cuts >= self.shown_cuts, "a cut was taken back"
+        self.shown_cuts = step.state.cuts
         for key, value in self.shown.items():
             assert step.state.totals[key] >= value, "a counter went back"
         self.shown = dict(step.state.totals)
@@ -149,7 +175,6 @@ class CursorMachine(RuleBasedStateMachine):
         if self.unsynced is not None and not power_cut:
             self.disk = self.unsynced
             assert self.saved is not None
-            self.unsure = self.unsure or self.saved[1].overlap_cut
             if self.origin is None:
                 self.origin = self.begun_at
         self.looked = self.next = self.saved = self.unsynced = None
@@ -158,20 +183,30 @@ class CursorMachine(RuleBasedStateMachine):
 
     # --- The promises ---
 
+    @property
+    def counted(self) -> dict[int, int]:
+        """How often each event was counted."""
+        return {int(key): value for key, value in self.shown.items() if key not in STATES}
+
     @invariant()
-    def no_row_is_counted_twice(self) -> None:
-        assert all(value == 1 for value in self.shown.values())
+    def no_event_is_counted_twice(self) -> None:
+        assert all(value == 1 for value in self.counted.values())
+
+    @invariant()
+    def every_event_is_counted_as_one_thing(self) -> None:
+        """Also when the row is another thing later."""
+        assert sum(self.shown.get(state, 0) for state in STATES) == len(self.counted)
 
     @invariant()
     def nothing_from_before_the_start_is_counted(self) -> None:
-        assert all(self.ever_final[int(key)] >= (self.origin or 0) for key in self.shown)
+        assert all(self.ever_final[key] >= (self.origin or 0) for key in self.counted)
 
     @invariant()
     def memory_is_bounded(self) -> None:
         assert self.memory is None or len(self.memory.seen) <= BOUNDS.remembered
 
     def teardown(self) -> None:
-        """When all is quiet, every row that still stands has been counted, or the cursor has said that it is unsure."""
+        """When all is quiet, everything that still stands has been counted, or a look was counted as unsure."""
         for transaction in self.open:
             self.table.update(transaction.rows)
             self.ever_final.update(transaction.rows)
@@ -179,12 +214,13 @@ class CursorMachine(RuleBasedStateMachine):
         for _ in range(len(self.table) + 2):
             for step in self._rest_of_scrape():
                 step()
-        event(f"origin {self.origin is not None}, sure {not self.unsure}, rows counted {len(self.shown) > 0}")
-        if self.origin is None or self.unsure:
+        refunds = sum(key % 2 for key in self.counted)
+        event(f"origin {self.origin is not None}, sure {not self.shown_cuts}, counted {bool(self.counted)}")
+        event(f"refunds counted {refunds > 0}")
+        if self.origin is None or self.shown_cuts:
             return
-        expected = {str(id_) for id_, at in self.table.items() if at >= self.origin}
-        missing = expected - set(self.shown)
-        assert not missing, f"rows {missing} were never counted"
+        missing = {key for key, at in self.table.items() if at >= self.origin} - set(self.counted)
+        assert not missing, f"events {missing} were never counted"
 
     def _rest_of_scrape(self) -> list[Callable[[], None]]:
         """The steps that end the scrape that is under way, or a whole new one."""

@@ -15,6 +15,7 @@ from tests.support.postgres import PASSWORD, SUPERUSER, Database, PostgresServer
 from tests.support.prometheus import AlertmanagerServer, PrometheusServer, Sample, scrape_config
 from tests.support.redis import RedisServer
 from tests.support.run import MissingProgram, Run, program
+from tests.support.s3 import S3Server
 from tests.support.service import Service
 from tests.support.tcp_proxy import Hold, TcpProxy
 from tests.support.waiting import NotInTime, Reply, fetch, free_port, listens, post_json, wait_until
@@ -40,6 +41,7 @@ __all__ = [
     "Reply",
     "Request",
     "Run",
+    "S3Server",
     "Sample",
     "ServerFailed",
     "Service",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from exporter.collectors import engine_disk
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
 from exporter.collectors.docker import Container, Machine, cores, parse, parse_stats, samples, timestamp
+from exporter.collectors.engine_disk import Held
+from exporter.collectors.images import tag_of, tagged
 from exporter.collectors.inventory import Inventory, Reading, Running
 from exporter.errors import Transient
 from exporter.samples import Sample
 
 MACHINE = Machine(cores=4, memory=8_000_000_000)
 ID = "a" * 64
+RUNS, OTHER = f"sha256:{'b' * 64}", f"sha256:{'c' * 64}"
+NOW = {"redis:7.2": RUNS}
 
 
 def inspection(**state: Any) -> dict[str, Any]:
@@ -23,7 +29,8 @@ def inspection(**state: Any) -> dict[str, Any]:
     return {
         "Id": ID,
         "RestartCount": 2,
-        "Config": {"Labels": {"com.docker.compose.service": "redis"}},
+        "Image": RUNS,
+        "Config": {"Image": "docker.io/library/redis:7.2", "Labels": {"com.docker.compose.service": "redis"}},
         "HostConfig": {"NanoCpus": 500_000_000, "Memory": 134_217_728, "CgroupParent": ""},
         "State": {
             "Status": "running",
@@ -37,8 +44,10 @@ def inspection(**state: Any) -> dict[str, Any]:
     }
 
 
-def shown(*containers: Container, expected: tuple[str, ...] = ("redis",)) -> dict[tuple[str, ...], float]:
-    found: list[Sample] = list(samples(containers, expected))
+def shown(
+    *containers: Container, expected: tuple[str, ...] = ("redis",), ids: Mapping[str, str] = NOW
+) -> dict[tuple[str, ...], float]:
+    found: list[Sample] = list(samples(containers, expected, ids))
     return {(one.metric.name.removeprefix("prep_container_"), *one.labels): one.value for one in found}
 
 
@@ -112,6 +121,115 @@ def test_never_started_container_has_no_start() -> None:
 def test_cpu_limit(host: dict[str, int], expected: float) -> None:
     """--cpus, else quota over period, else the machine; never more than the machine has."""
     assert cores(host, MACHINE) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("redis", "redis:latest"),
+        ("redis:7.2", "redis:7.2"),
+        ("docker.io/library/redis", "redis:latest"),
+        ("docker.io/grafana/grafana:11.6.1", "grafana/grafana:11.6.1"),
+        ("registry.example:5000/team/app", "registry.example:5000/team/app:latest"),
+        ("registry.example:5000/team/app:v1", "registry.example:5000/team/app:v1"),
+        (f"redis:7.2@{RUNS}", None),
+        (f"redis@{RUNS}", None),
+        (RUNS, None),
+        ("b" * 12, None),
+    ],
+)
+def test_image_name_is_read_as_docker_lists_it(name: str, tag: str | None) -> None:
+    """Whatever way Compose writes it; a digest or an id names no tag."""
+    assert tag_of(name) == tag
+
+
+@pytest.mark.parametrize(
+    ("ids", "outdated"), [({"redis:7.2": RUNS}, 0), ({"redis:7.2": OTHER}, 1), ({}, 1), ({"redis:latest": RUNS}, 1)]
+)
+def test_image_drift(ids: dict[str, str], outdated: float) -> None:
+    """1 as soon as the tag names another image, or none; 0 while it names the one that runs."""
+    assert shown(parse(inspection(), MACHINE), ids=ids)["image_outdated", "redis"] == outdated
+
+
+def test_image_by_digest_does_not_drift() -> None:
+    """There is no tag that could name another one."""
+    raw = inspection()
+    raw["Config"]["Image"] = f"redis@{RUNS}"
+    assert shown(parse(raw, MACHINE), ids={})["image_outdated", "redis"] == 0
+
+
+def test_images_are_listed_by_tag() -> None:
+    """Each tag of each image; an image without tags (`null` on old engines) adds none."""
+    assert tagged([{"Id": RUNS, "RepoTags": ["a:1", "b:1"]}, {"Id": OTHER, "RepoTags": None}]) == {
+        "a:1": RUNS,
+        "b:1": RUNS,
+    }
+
+
+LISTED = {
+    "LayersSize": 1000,
+    "Images": [
+        {"Size": 700, "SharedSize": 300, "Containers": 1},
+        {"Size": 500, "SharedSize": 300, "Containers": 0},
+        {"Size": 50, "SharedSize": -1, "Containers": 0},
+    ],
+    "Containers": [
+        {"SizeRw": 10, "State": "running"},
+        {"SizeRw": 20, "State": "exited"},
+        {"State": "created"},
+        {"SizeRw": 40, "State": "paused"},
+    ],
+    "Volumes": [
+        {"UsageData": {"Size": 100, "RefCount": 1}},
+        {"UsageData": {"Size": 200, "RefCount": 0}},
+        {"UsageData": {"Size": -1, "RefCount": 0}},
+        {"UsageData": {"Size": 400, "RefCount": -1}},
+        {},
+    ],
+    "BuildCache": [
+        {"Size": 5, "InUse": True, "Shared": False},
+        {"Size": 6, "InUse": False, "Shared": False},
+        {"Size": 7, "InUse": False, "Shared": True},
+    ],
+}
+
+
+def test_engine_disk_out_of_the_lists() -> None:
+    """Before API 1.52: only what is sure to go counts as reclaimable, and what is unknown counts as nothing."""
+    assert engine_disk.parse(LISTED) == {
+        "images": Held(1000, 250),
+        "containers": Held(70, 20),
+        "volumes": Held(700, 200),
+        "build_cache": Held(11, 6),
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_engine_that_holds_nothing(nothing: Any) -> None:
+    """Every kind is there, with 0."""
+    raw = {"LayersSize": 0, "Images": nothing, "Containers": nothing, "Volumes": nothing, "BuildCache": nothing}
+    assert set(engine_disk.parse(raw).values()) == {Held(0, 0)}
+    assert {one.labels for one in engine_disk.samples(engine_disk.parse(raw))} == {
+        ("images",),
+        ("containers",),
+        ("volumes",),
+        ("build_cache",),
+    }
+
+
+def test_engine_disk_as_new_engines_reckon_it() -> None:
+    """From API 1.52 on the engine's own sums are taken; a kind without any is left out by it, and is 0 here."""
+    raw = {
+        "ImageUsage": {"TotalSize": 9, "Reclaimable": 4},
+        "ContainerUsage": {"TotalSize": 3},
+        "VolumeUsage": {"TotalSize": 8, "Reclaimable": 8},
+    }
+    assert engine_disk.parse(raw) == {
+        "images": Held(9, 4),
+        "containers": Held(3, 0),
+        "volumes": Held(8, 8),
+        "build_cache": Held(0, 0),
+    }
 
 
 def cgroup_v1(root: Path, relative: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,9 +45,10 @@ def test_worked_example_of_the_module() -> None:
     ],
 )
 def test_floor_goes_as_far_as_is_safe(now: int, oldest: int | None, floor: int, cut: bool) -> None:
-    """Up to the oldest open transaction, at most the overlap back, never backwards; what is unsafe is said."""
+    """Up to the oldest open transaction, at most the overlap back, never backwards; what is unsafe is said, counted."""
     state, _, told = step(STATE, now, oldest)
-    assert (state.floor, told) == (floor, cut)
+    assert (state.floor, told, state.cuts) == (floor, cut, int(cut))
+    assert step(state, now, oldest)[0].cuts >= state.cuts
 
 
 def test_full_batch_stops_the_floor_at_its_last_row() -> None:
@@ -116,6 +119,11 @@ def test_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
     second.close()
 
 
+def test_file_of_an_earlier_release_is_read() -> None:
+    """It knew no cuts: the position is kept, and they begin at 0."""
+    assert decode(encode(STATE).replace(b',"cuts":0', b"").decode()) == STATE
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -131,6 +139,7 @@ def test_file_gives_back_what_it_was_given(tmp_path: Path) -> None:
         encode(STATE).replace(b'"floor":100', b'"floor":999'),
         encode(STATE).replace(b'"rows":1', b'"rows":-1'),
         encode(STATE).replace(b'"rows":1', b'"rows":true'),
+        encode(STATE).replace(b'"cuts":0', b'"cuts":-1'),
     ],
 )
 def test_unreadable_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
@@ -154,6 +163,37 @@ def test_second_writer_is_refused_until_the_first_has_gone(tmp_path: Path) -> No
         second.load()
     first.close()
     assert second.load() is None
+    second.close()
+
+
+class SlowFiles(DiskFiles):
+    """A disk that takes its time: a write waits in the kernel until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.door = threading.Event(), threading.Event()
+
+    def write_synced(self, path: Path, data: bytes) -> None:
+        self.entered.set()
+        assert self.door.wait(10)
+        super().write_synced(path, data)
+
+
+def test_lock_is_not_given_back_under_a_write(tmp_path: Path) -> None:
+    """Closed while a write hangs, a file has its successor only after that write: none is lost, none is mixed."""
+    files = SlowFiles()
+    first, second = StateFile(tmp_path / "cursor.json", files), StateFile(tmp_path / "cursor.json")
+    first.load()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(first.save, STATE)
+        assert files.entered.wait(10)
+        first.close()
+        with pytest.raises(StateError, match="in use"):
+            second.load()
+        files.door.set()
+        writing.result(10)
+    assert second.load() == STATE
+    with pytest.raises(StateError, match="given back"):
+        first.save(STATE)
     second.close()
 
 

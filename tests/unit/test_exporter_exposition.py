@@ -10,7 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.catalog import compliance, containers, disk, postgres
-from exporter.exposition import OPENMETRICS, TEXT, Format, negotiate, render
+from exporter.exposition import render
+from exporter.negotiation import OPENMETRICS, TEXT, Format, negotiate, zips
 from exporter.samples import AnySample, HistogramSample, Sample, faults, state_set
 
 COUNTS = (1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 4)
@@ -73,27 +74,72 @@ def test_gzip_holds_the_same_text() -> None:
     assert gzip.decompress(render(SAMPLES, TEXT, zipped=True)) == render(SAMPLES, TEXT, zipped=False)
 
 
+PROMETHEUS_2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+PROMETHEUS_3_TEXT = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+
+
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        ("", TEXT),
-        ("*/*", TEXT),
-        ("text/plain;version=0.0.4", TEXT),
-        ("application/openmetrics-text", OPENMETRICS),
-        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OPENMETRICS),
-        ("text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.1", TEXT),
-        ("application/openmetrics-text;version=9.9.9", TEXT),
+        ("", TEXT.content_type),
+        ("*/*", TEXT.content_type),
+        ("text/*;q=0.5", TEXT.content_type),
+        ("text/plain;version=0.0.4", TEXT.content_type),
+        ("text/plain;version=0.0.4;escaping=allow-utf-8", TEXT.content_type),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8"),
+        (PROMETHEUS_3_TEXT, "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
         (
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.5,*/*;q=0.2",
-            OPENMETRICS,
+            "text/plain;version=1.0.0;escaping=underscores",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
         ),
-        ("application/openmetrics-text;q=0", TEXT),
-        ("nonsense;;q=x,", TEXT),
+        ("text/plain;version=1.0.0;escaping=dots", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (PROMETHEUS_2, OPENMETRICS.content_type),
+        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        ("application/openmetrics-text", OPENMETRICS.content_type),
+        ('application/openmetrics-text; version="0.0.1"', "application/openmetrics-text; version=0.0.1; charset=utf-8"),
+        ("text/plain;version=0.0.4;q=0.9,application/openmetrics-text;version=1.0.0;q=0.1", TEXT.content_type),
+        ("APPLICATION/OpenMetrics-Text;Version=1.0.0,text/plain;q=0.5", OPENMETRICS.content_type),
+        ("application/openmetrics-text;version=9.9.9", TEXT.content_type),
+        ("application/openmetrics-text;version=2.0.0,text/plain;version=0.0.4;q=0.1", TEXT.content_type),
+        (
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            TEXT.content_type,
+        ),
+        ("application/openmetrics-text;q=0", TEXT.content_type),
+        ("text/plain;q=0,*/*", OPENMETRICS.content_type),
+        ("application/openmetrics-text;q=7,text/plain;q=0.1", TEXT.content_type),
+        ("nonsense;;q=x,", TEXT.content_type),
     ],
 )
-def test_format_is_what_the_scraper_likes_best(accept: str, expected: Format) -> None:
-    """The highest q wins, and no version is claimed that is not written."""
-    assert negotiate(accept) is expected
+def test_format_is_what_the_scraper_likes_best(accept: str, expected: str) -> None:
+    """The highest q wins, each answer says its own version, and no version is claimed that is not written."""
+    assert negotiate(accept).content_type == expected
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "expected"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, *", False),
+        ("*", True),
+        ("*;q=0", False),
+        ("br, GZIP;q=0.2", True),
+        ("identity, gzip;q=0.5", False),
+        ("identity;q=0.5, gzip", True),
+        ("deflate", False),
+        ("notgzip", False),
+        ("gzip;q=nan", False),
+    ],
+)
+def test_answer_is_zipped_only_for_whom_it_is_welcome(accept_encoding: str, expected: bool) -> None:
+    """gzip when it is accepted, never with q=0."""
+    assert zips(accept_encoding) is expected
 
 
 @pytest.mark.parametrize(

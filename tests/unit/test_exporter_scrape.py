@@ -12,7 +12,7 @@ from exporter.catalog import disk, postgres
 from exporter.errors import Permanent, Transient
 from exporter.samples import Collected, Result, Sample
 from exporter.scrape import Background, ScrapeEngine, self_samples
-from exporter.server import budget
+from exporter.server import budget, chosen
 from tests.unit.exporter_time import in_virtual_time, now
 
 UP = Sample(postgres.POSTGRES_UP, ("postgres",), 1.0)
@@ -182,6 +182,83 @@ async def test_series_of_another_collector_is_not_shown_twice() -> None:
 
 
 @virtual
+async def test_only_the_wanted_collectors_run() -> None:
+    """What is not asked for is not run, has no result, and is not shown when it runs in the background."""
+    ours, theirs, background = Fake("disk", gives=Collected((FREE,))), Fake("postgres"), Fake("docker")
+    async with ScrapeEngine([ours, theirs], [Background(background, 10.0, 5.0)]) as engine:
+        assert engine.names == ("disk", "postgres", "docker")
+        assert set(by_name(await engine.scrape(1.0, {"disk"}))) == {"disk"}
+        assert (ours.starts, theirs.starts) == (1, 0)
+        assert set(by_name(await engine.scrape(1.0, {"docker"}))) == {"docker"}
+        assert await engine.scrape(1.0, frozenset()) == ()
+
+
+@virtual
+async def test_scrapes_of_some_and_of_all_share_one_run() -> None:
+    """Filters do not undo the single flight."""
+    collector = Fake("postgres", seconds=1.0, gives=Collected((UP,)))
+    engine = ScrapeEngine([collector, Fake("disk")])
+    found = await asyncio.gather(engine.scrape(9.5, {"postgres"}), engine.scrape(9.5), engine.scrape(9.5, {"postgres"}))
+    assert collector.starts == 1
+    assert all(by_name(results)["postgres"].samples == (UP,) for results in found)
+
+
+@dataclass
+class Counting(Fake):
+    """A collector that counts its own runs, as probes do."""
+
+    count: int = 0
+
+    async def collect(self, deadline: float) -> Collected:
+        await super().collect(deadline)
+        self.count += 1
+        return Collected((Sample(disk.FILESYSTEM_FREE, ("/",), float(self.count)),))
+
+    def inherit(self, predecessor: object) -> None:
+        assert isinstance(predecessor, Counting)
+        self.count = predecessor.count
+
+
+@virtual
+async def test_successor_goes_on_where_the_engine_before_was() -> None:
+    """Own counts go on, what the background has found is still shown for as long as it is true, and then no longer."""
+    old = ScrapeEngine([Counting("disk")], [Background(Fake("docker", gives=Collected((UP,))), 10.0, 5.0)])
+    async with old:
+        await asyncio.sleep(1)
+        await old.scrape(1.0)
+        await old.scrape(1.0)
+    new = ScrapeEngine([Counting("disk")], [Background(Fake("docker", raises=Transient("gone")), 10.0, 5.0)])
+    new.inherit(old)
+    async with new:
+        found = by_name(await new.scrape(1.0))
+        assert found["disk"].samples[0] == Sample(disk.FILESYSTEM_FREE, ("/",), 3.0)
+        assert found["docker"].samples == (UP,)
+        assert new.ready
+        await asyncio.sleep(31)
+        assert by_name(await new.scrape(1.0))["docker"].samples == ()
+
+
+@virtual
+async def test_collector_that_does_not_let_go_keeps_nobody_from_it() -> None:
+    """At the end each one is closed, within seconds, also after one that fails or hangs."""
+    good, bad, hung = Fake("disk"), Stubborn("postgres"), Stubborn("compliance", seconds=3600)
+    engine, began = ScrapeEngine([bad, hung, good]), now()
+    async with engine:
+        pass
+    assert good.closed
+    assert now() - began < 5
+
+
+@dataclass
+class Stubborn(Fake):
+    """A collector that fails when it is closed, after `seconds`."""
+
+    async def close(self) -> None:
+        await asyncio.sleep(self.seconds)
+        raise RuntimeError("on purpose")
+
+
+@virtual
 async def test_background_collector_keeps_its_interval() -> None:
     """It runs by itself, from beginning to beginning, and no scrape waits for it."""
     slow = Fake("docker", seconds=4.0, gives=Collected((FREE,)))
@@ -216,6 +293,24 @@ async def test_background_samples_vanish_after_three_intervals() -> None:
         collector.raises = None
         await asyncio.sleep(10)
         assert by_name(await engine.scrape(1.0))["docker"].samples == (FREE,)
+
+
+@virtual
+async def test_background_part_that_fails_takes_only_its_own_samples() -> None:
+    """While one part is ill for hours the others stay fresh, success is 0, and the ill part's old value is gone."""
+    size = Sample(disk.FILESYSTEM_SIZE, ("/",), 9.0)
+    collector = Fake("backups", gives=Collected((FREE, size)))
+    async with ScrapeEngine([], [Background(collector, interval=10.0, timeout=8.0)]) as engine:
+        await asyncio.sleep(1)
+        collector.gives = Collected((FREE,), "backups: the bucket does not answer")
+        for _ in range(5):
+            await asyncio.sleep(10)
+            part = by_name(await engine.scrape(1.0))["backups"]
+            assert (part.success, part.samples) == (False, (FREE,))
+        collector.gives = Collected((FREE, size))
+        await asyncio.sleep(10)
+        whole = by_name(await engine.scrape(1.0))["backups"]
+        assert (whole.success, whole.samples) == (True, (FREE, size))
 
 
 @virtual
@@ -280,3 +375,37 @@ def test_every_collector_has_its_self_samples() -> None:
 def test_budget_is_what_prometheus_allows_less_the_way_back(header: str | None, expected: float) -> None:
     """The header less the offset; the default for a header that makes no sense."""
     assert budget(header, 10.0, 0.5) == pytest.approx(expected)
+
+
+THERE = ("postgres", "disk", "docker")
+
+
+@pytest.mark.parametrize(
+    ("collect", "exclude", "expected"),
+    [
+        ((), (), None),
+        (("disk",), (), {"disk"}),
+        (("disk", "disk", "docker"), (), {"disk", "docker"}),
+        ((), ("disk",), {"postgres", "docker"}),
+        ((), THERE, set()),
+    ],
+)
+def test_chosen_collectors(collect: tuple[str, ...], exclude: tuple[str, ...], expected: set[str] | None) -> None:
+    """`collect[]` names what is wanted, `exclude[]` what is not, neither is all."""
+    assert chosen(collect, exclude, THERE) == expected
+
+
+@pytest.mark.parametrize(
+    ("collect", "exclude", "told"),
+    [
+        (("disk",), ("docker",), "cannot be given together"),
+        (("redis",), (), "'redis'; there: postgres, disk, docker"),
+        ((), ("x" * 500,), "'" + "x" * 40 + "'"),
+    ],
+)
+def test_choice_that_makes_no_sense_is_told(collect: tuple[str, ...], exclude: tuple[str, ...], told: str) -> None:
+    """Both at once and unknown names are mistakes, told shortly."""
+    with pytest.raises(ValueError, match="collect") as caught:
+        chosen(collect, exclude, THERE)
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 300

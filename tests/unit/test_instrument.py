@@ -9,9 +9,11 @@ import pytest
 from aiohttp import ClientResponse, ClientTimeout, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.instrument import code_class, instrument
+from exporter.instrument import instrument
+from exporter.request_metrics import code_class, trace_id
 
 Client = TestClient[web.Request, web.Application]
 
@@ -158,6 +160,47 @@ async def test_the_scrape_is_served_and_not_counted(service: Service, client: Cl
 def test_code_class(status: int, expected: str) -> None:
     """Every status falls into one of the four classes of the catalog."""
     assert code_class(status) == expected
+
+
+SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (SAMPLED, "0af7651916cd43dd8448eb211c80319c"),
+        (f" {SAMPLED} ", "0af7651916cd43dd8448eb211c80319c"),
+        (SAMPLED.replace("00-", "01-", 1) + "-later", "0af7651916cd43dd8448eb211c80319c"),
+        (SAMPLED[:-2] + "00", None),
+        (SAMPLED + "-more", None),
+        (SAMPLED.upper(), None),
+        (SAMPLED.replace("00-", "ff-", 1), None),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", None),
+        (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", None),
+        ('00-"} 1\nprep_up 0-b7ad6b7169203331-01', None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_trace_id_is_that_of_a_sampled_request(header: str | None, expected: str | None) -> None:
+    """What W3C Trace Context calls valid and sampled gives its id; everything else gives none."""
+    assert trace_id(header) == expected
+
+
+async def test_trace_id_becomes_an_exemplar_in_openmetrics_only(service: Service, client: Client) -> None:
+    """A slow request leads to its trace; text, which has no exemplars, stays without, and no series is made."""
+    await client.get("/things/1", headers={"traceparent": SAMPLED})
+    await client.get("/refuse", headers={"traceparent": "nonsense"})
+    page = await client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    found = [
+        (sample.name, sample.exemplar.labels)
+        for family in parse_openmetrics(await page.text())
+        for sample in family.samples
+        if sample.exemplar is not None
+    ]
+    assert {name for name, _ in found} == {"prep_http_requests_total", "prep_http_request_duration_seconds_bucket"}
+    assert all(labels == {"trace_id": "0af7651916cd43dd8448eb211c80319c"} for _, labels in found)
+    assert "0af7651916cd43dd" not in await (await client.get("/metrics")).text()
 
 
 async def _status(request: Awaitable[ClientResponse]) -> int:
