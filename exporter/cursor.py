@@ -14,7 +14,8 @@ Why not `pg_snapshot_xmin`: it names a transaction id, and rows would have to be
 can serve; besides, a transaction has no id before its first write, but may already hold the `now()` that it will
 write. The price: a reader that stays open for hours holds the floor back too. It is bounded: the floor is never
 further back than `overlap` and `seen` never larger than `remembered`; when either bound lets the floor pass the start
-of an open transaction, or the server's clock was set back behind the floor, `overlap_cut` says so and is counted.
+of an open transaction less the margin, or the server's clock was set back behind the floor, `overlap_cut` says so and
+is counted.
 
 All times are integer microseconds since the epoch, PostgreSQL's own resolution, so nothing is rounded.
 """
@@ -132,7 +133,7 @@ def advance(state: State, view: View[T], count: Callable[[T], Totals], bounds: B
     seen = {id_: at for id_, at in seen.items() if at >= floor}
     if len(seen) > bounds.remembered:
         floor, seen = _forget(seen, bounds.remembered)
-    cut = view.now < floor or state.floor < floor > begun
+    cut = view.now < floor or state.floor < floor > begun - bounds.margin
     late = view.now - state.looked > bounds.catching_up_after
     looked = state.looked if full else view.now
     after = replace(state, floor=floor, looked=looked, seen=seen, totals=totals, cuts=state.cuts + cut)

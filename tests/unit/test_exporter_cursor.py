@@ -40,7 +40,8 @@ def test_worked_example_of_the_module() -> None:
         (200, 150, 140, False),
         (200, 50, 100, False),  # never back; and that transaction was older than the cursor itself
         (1000, 300, 400, True),  # open for longer than the overlap
-        (1000, 401, 400, False),
+        (1000, 410, 400, False),
+        (1000, 409, 400, True),  # its rows may be stamped up to the margin before it began
         (90, None, 100, True),  # the server's clock was set back behind the floor
     ],
 )
