@@ -5,9 +5,11 @@ The tables are filled with the past, so that a scrape finds nothing new to count
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +17,7 @@ import yaml
 
 from bench import cpu
 from tests.integration.exporter_parts import ROLE, ROLE_PASSWORD, platform
-from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port
+from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port, wait_until
 
 SMALL_ROWS = 100_000
 # Large enough that both tables' indexes stay in memory, as on the machine of a live platform.
@@ -75,10 +77,29 @@ class Platform:
         """CPU seconds that PostgreSQL (both servers, all their processes) and Redis have used so far."""
         return sum(cpu.of_tree(server.pid) for server in (self.postgres, self.replica)) + cpu.of_process(self.redis.pid)
 
-    def transactions(self) -> int:
-        """Transactions that the large database has ended so far."""
-        counted = "select xact_commit + xact_rollback from pg_stat_database where datname = "
-        return int(self.postgres.value(f"{counted}'{self.large.name}'"))
+    @contextmanager
+    def statements_logged(self) -> Iterator[Callable[[], int]]:
+        """Inside, PostgreSQL logs every statement; gives how many of our role both servers' logs have from then on."""
+        servers = (self.postgres, self.replica)
+        for server in servers:
+            server.configure(log_statement="all")
+            wait_until(partial(_logs_statements, server), "the setting to be read", 10)
+        since = {server: len(server.log_text()) for server in servers}
+
+        def count() -> int:
+            logs = (server.log_text()[since[server] :] for server in servers)
+            return sum(len(_STATEMENT.findall(log)) for log in logs)
+
+        yield count
+        for server in servers:
+            server.configure(log_statement="none")
+
+
+_STATEMENT = re.compile(rf" {ROLE}@\S+ .*LOG:  (?:statement|execute [^:]*): ")
+
+
+def _logs_statements(server: PostgresServer) -> bool:
+    return server.value("show log_statement") == "all"
 
 
 @dataclass(frozen=True)

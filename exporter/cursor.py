@@ -140,6 +140,23 @@ def advance(state: State, view: View[T], count: Callable[[T], Totals], bounds: B
     return Advance(after, full or late, cut)
 
 
+def must_be_saved(saved: State | None, after: State, bounds: Bounds) -> bool:
+    """Whether `after` has to be durable before its totals are shown, when `saved` is what the disk has.
+
+    A look that found nothing new only moves the position, and an older position is as good: what lies between is read
+    again and is in `seen`. So it is saved from time to time, that a restart does not take itself for a long downtime.
+    """
+    if saved is None:
+        return True
+    if after.looked - saved.looked > bounds.catching_up_after // _SAVED_WITHIN:
+        return True
+    return after != replace(saved, floor=after.floor, looked=after.looked, seen=after.seen)
+
+
+_SAVED_WITHIN = 4
+"""The position on the disk is never older than this part (1/4) of the time after which a gap is told."""
+
+
 def _forget(seen: Mapping[int, int], keep: int) -> tuple[int, dict[int, int]]:
     """The floor just above the oldest ids that are too many, and the ids that stay: at most `keep`."""
     floor = sorted(seen.values())[-keep - 1] + 1

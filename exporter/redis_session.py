@@ -11,15 +11,15 @@ replaced in the same scrape; one that is silent is not, since a second try would
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from redis import exceptions
-from redis.asyncio import Connection, SSLConnection
+from hiredis import ReplyError
 
 from exporter.collector_settings import RedisServer
 from exporter.errors import ConfigError, Permanent, Transient, Unreachable
+from exporter.redis_wire import Answer, Command, NotRedisError, RedisConnection
 from exporter.settings import secret
 
 CLIENT_NAME = "prep_exporter"
@@ -27,9 +27,8 @@ CLIENT_NAME = "prep_exporter"
 _CUT_BEFORE = 0.05
 """Seconds before the caller's deadline at which a silent connection is cut."""
 
-Command = tuple[str | int, ...]
-Answer = bytes | int | Exception
-"""What came back of one command; an exception is an error that the server answered."""
+_PERMANENT = ("NOAUTH", "WRONGPASS", "NOPERM")
+"""First words of errors that no waiting mends; so is an AUTH that the server does not understand."""
 
 
 class RedisSession:
@@ -38,7 +37,7 @@ class RedisSession:
     def __init__(self, name: str, settings: RedisServer) -> None:
         self._name = name
         self._settings = settings
-        self._kept: Connection | None = None
+        self._kept: RedisConnection | None = None
         self._opened = 0.0
 
     async def open(self, until: float) -> None:
@@ -50,13 +49,13 @@ class RedisSession:
         try:
             async with asyncio.timeout_at(until - _CUT_BEFORE):
                 if self._kept is not None and (
-                    loop.time() - self._opened > self._settings.session_age or await self._is_spent(self._kept)
+                    loop.time() - self._opened > self._settings.session_age or self._kept.broken is not None
                 ):
-                    await self.close()
+                    self._drop()
                 if self._kept is None:
                     await self._connect(until)
         except TimeoutError as error:
-            await self.close()
+            self._drop()
             raise Unreachable(f"{self._where('log in to')}: no answer until the deadline") from error
 
     async def ask(self, commands: Sequence[Command], until: float) -> list[Answer]:
@@ -71,46 +70,46 @@ class RedisSession:
         try:
             async with asyncio.timeout_at(until - _CUT_BEFORE):
                 with self._translated("ask"):
-                    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-                    answers = [await _answer(connection) for _ in commands]
+                    answers = await connection.ask(commands)
             whole = True
         except TimeoutError as error:
             raise Unreachable(f"{self._where('ask')}: no answer until the deadline") from error
         finally:
             if not whole:
-                await self.close()
+                self._drop()
         return answers
 
     async def close(self) -> None:
         """Cut the connection; Redis needs no goodbye."""
+        self._drop()
+
+    def _drop(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
-            await kept.disconnect(nowait=True)
+            kept.close()
 
     def refusal(self, answer: Answer, what: str) -> Transient | Permanent:
         """What the server answered to `what` instead of what was asked for, as one of ours."""
-        if not isinstance(answer, Exception):
+        if not isinstance(answer, ReplyError):
             return Transient(f"{self._where(what)}: the answer is not the one that was asked for")
         text = f"{self._where(what)}: {_words(answer)}"
-        return Permanent(text) if isinstance(answer, _PERMANENT) else Transient(text)
-
-    async def _is_spent(self, connection: Connection) -> bool:
-        """Whether the server has closed it, or has said something that nobody asked for."""
-        try:
-            return bool(await connection.can_read())
-        except (exceptions.RedisError, OSError):
-            return True
+        return Permanent(text) if code(answer) in _PERMANENT else Transient(text)
 
     async def _connect(self, until: float) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
         with self._translated("log in to"):
-            connection = _new(settings)
-            try:
-                async with asyncio.timeout(min(settings.connect_timeout, max(0.0, until - loop.time() - _CUT_BEFORE))):
-                    await connection.connect()  # type: ignore[no-untyped-call] # as redis has it
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
+            hello = _hello(settings)
+            async with asyncio.timeout(min(settings.connect_timeout, max(0.0, until - loop.time() - _CUT_BEFORE))):
+                connection = await RedisConnection.connect(settings.host, settings.port, _tls(settings))
+                try:
+                    answers = await connection.ask(hello)
+                except BaseException:
+                    connection.close()
+                    raise
+        for answer, command in zip(answers, hello, strict=True):
+            if answer != b"OK":
+                connection.close()
+                raise self.refusal(answer, f"say {command[0]} to")
         self._kept, self._opened = connection, loop.time()
 
     def _where(self, verb: str) -> str:
@@ -122,55 +121,34 @@ class RedisSession:
             yield
         except ConfigError as error:
             raise Permanent(f"{self._where(verb)}: {error}") from error
-        except _PERMANENT as error:
-            raise Permanent(f"{self._where(verb)}: {_words(error)}") from error
-        except (exceptions.RedisError, OSError) as error:
+        except OSError as error:
             raise Unreachable(f"{self._where(verb)}: no answer ({_words(error)})") from error
-        except (ValueError, EOFError) as error:  # a line without an end, a length that is no number
-            raise Unreachable(f"{self._where(verb)}: what answers there is no Redis") from error
+        except NotRedisError as error:
+            raise Unreachable(f"{self._where(verb)}: what answers there is no Redis: {error}") from error
 
 
-_PERMANENT = (
-    exceptions.AuthenticationError,
-    exceptions.AuthenticationWrongNumberOfArgsError,
-    exceptions.NoPermissionError,
-)
+def code(error: ReplyError) -> str:
+    """The first word of an error that the server answered: NOAUTH, LOADING, ..."""
+    return str(error).split(" ", 1)[0]
 
 
-async def _answer(connection: Connection) -> Answer:
-    """One answer. redis-py raises some of the server's errors and returns others; here all are values.
+def _hello(settings: RedisServer) -> list[Command]:
+    """What is said first on a connection. RESP 2: HELLO would need one more permission and says nothing needed."""
+    said: list[Command] = []
+    if settings.password_file:
+        password = secret(settings.password_file)
+        said.append(("AUTH", settings.user, password) if settings.user else ("AUTH", password))
+    said.append(("CLIENT", "SETNAME", CLIENT_NAME))
+    database = settings.sessions.database if settings.sessions else 0
+    if database:
+        said.append(("SELECT", database))
+    return said
 
-    Only those that say that the connection itself is gone are raised.
-    """
-    try:
-        answer: Any = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-    except (exceptions.BusyLoadingError, exceptions.AuthenticationError, exceptions.ResponseError) as error:
-        return error
-    if not isinstance(answer, bytes | int):
-        raise exceptions.InvalidResponse("neither text nor number")
-    return answer
 
-
-def _new(settings: RedisServer) -> Connection:
-    """A connection that is not opened yet. No deadline of redis-py's own, no retry, no library's name told.
-
-    RESP 2, because HELLO would need one more permission and says nothing that is needed.
-    """
-    common: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "username": settings.user,
-        "password": secret(settings.password_file) if settings.password_file else None,
-        "db": settings.sessions.database if settings.sessions else 0,
-        "client_name": CLIENT_NAME,
-        "driver_info": None,
-        "protocol": 2,
-        "socket_timeout": None,
-        "socket_connect_timeout": settings.connect_timeout,
-    }
-    if settings.tls:
-        return SSLConnection(**common, ssl_ca_certs=str(settings.ca_file) if settings.ca_file else None)
-    return Connection(**common)
+def _tls(settings: RedisServer) -> ssl.SSLContext | None:
+    if not settings.tls:
+        return None
+    return ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
 
 
 def _words(error: Exception) -> str:

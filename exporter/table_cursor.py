@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 
-from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, resume
+from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, must_be_saved, resume
 from exporter.cursor_settings import CursorSettings
 from exporter.errors import Permanent
 from exporter.samples import AnySample, Collected, Sample
@@ -65,18 +65,22 @@ class CursorCollector(Generic[T]):
             catching_up_after=round(settings.catching_up_after * MICROSECONDS),
         )
         self._state: State | None = None
+        self._saved: State | None = None
+        """What the disk has."""
         self._loaded = False
         self._foreign = False
 
     async def collect(self, deadline: float) -> Collected:
         if not self._loaded:
-            self._state = await self._worker.run(self._file.load, deadline)
+            self._state = self._saved = await self._worker.run(self._file.load, deadline)
             self._loaded = True
         async with self._session.transaction(deadline) as connection:
             state, view = await self._look(connection)
             present = await self._look_around(connection)
         step = advance(state, view, self._reading.count, self._bounds)
-        await self._worker.run(lambda: self._file.save(step.state), deadline)
+        if must_be_saved(self._saved, step.state, self._bounds):
+            await self._worker.run(lambda: self._file.save(step.state), deadline)
+            self._saved = step.state
         self._state = step.state
         return Collected((*self._reading.samples(step.state.totals), *present, *self._about(step)))
 

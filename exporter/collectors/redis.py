@@ -16,13 +16,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redis import exceptions
+from hiredis import ReplyError
 
 from exporter.catalog import redis as catalog
 from exporter.catalog.entries import Metric
 from exporter.collector_settings import RedisServer, RedisSessions
 from exporter.errors import Permanent, Transient
-from exporter.redis_session import Answer, Command, RedisSession
+from exporter.redis_session import RedisSession, code
+from exporter.redis_wire import Answer, Command
 from exporter.samples import Collected, Sample, state_set
 
 # Fields: https://redis.io/docs/latest/commands/info/ (Redis 7). `maxclients` is there since Redis 7.0.
@@ -39,14 +40,8 @@ _FIELDS: tuple[tuple[Metric, tuple[str, ...], str], ...] = (
     (catalog.REDIS_AOF_ENABLED, (), "aof_enabled"),
 )
 _STATUSES = ((catalog.REDIS_SAVE_OK, "rdb_last_bgsave_status"), (catalog.REDIS_AOF_OK, "aof_last_write_status"))
-_STATES = {"MISCONF": "writes_refused", "BUSY": "busy"}
-"""First word of an error that PING is answered with, where redis-py has no class for it."""
-
-
-_REDIS_STATES: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.BusyLoadingError, "loading"),
-    (exceptions.MasterDownError, "stale"),
-)
+_STATES = {"LOADING": "loading", "MASTERDOWN": "stale", "MISCONF": "writes_refused", "BUSY": "busy"}
+"""First word of an error that PING is answered with, to the state that it tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +107,7 @@ def state_of(pong: Answer) -> str | None:
     """What PING's answer says of the server; None for an answer that says nothing (NOPERM, nonsense)."""
     if pong == b"PONG":
         return "ready"
-    if not isinstance(pong, Exception):
-        return None
-    for kind, state in _REDIS_STATES:
-        if isinstance(pong, kind):
-            return state
-    return _STATES.get(str(pong).split(" ", 1)[0])
+    return _STATES.get(code(pong)) if isinstance(pong, ReplyError) else None
 
 
 def parse(server: str, reading: Reading) -> tuple[tuple[Sample, ...], list[tuple[str, Answer]]]:
@@ -133,7 +123,7 @@ def parse(server: str, reading: Reading) -> tuple[tuple[Sample, ...], list[tuple
         refused.append(("INFO", reading.info))
     if reading.state == "loading":
         # What has been read so far is neither the old number of keys nor the new one.
-        refused.append(("count keys", exceptions.BusyLoadingError("it is loading its data set")))
+        refused.append(("count keys", ReplyError("LOADING it is loading its data set")))
     elif "redis_version" in fields:
         keys, expiring = _keys(fields)
         samples += [

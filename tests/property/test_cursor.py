@@ -16,7 +16,7 @@ from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, resume
+from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, must_be_saved, resume
 from exporter.statefile import decode, encode
 
 BOUNDS = Bounds(overlap=1000, margin=20, batch=3, remembered=40, catching_up_after=500)
@@ -52,7 +52,7 @@ class CursorMachine(RuleBasedStateMachine):
         self.memory: State | None = None
         self.looked: tuple[int, int | None] | None = None
         self.next: tuple[State, Advance] | None = None
-        self.saved: tuple[bytes, Advance] | None = None
+        self.saved: tuple[bytes | None, Advance] | None = None
         self.disk: bytes | None = None
         self.unsynced: bytes | None = None
         self.origin: int | None = None
@@ -149,15 +149,16 @@ class CursorMachine(RuleBasedStateMachine):
         self.looked, self.next = None, (state, step)
 
     def rename_file(self) -> None:
-        """The temporary file is synced and renamed; the directory is not yet synced."""
+        """The temporary file is synced and renamed, the directory is not yet synced; or there was nothing to save."""
         assert self.next is not None
-        step = self.next[1]
-        self.unsynced = encode(step.state)
+        step, saved = self.next[1], decode(self.disk.decode()) if self.disk is not None else None
+        self.unsynced = encode(step.state) if must_be_saved(saved, step.state, BOUNDS) else None
         self.saved, self.next = (self.unsynced, step), None
 
     def sync_and_show(self) -> None:
         assert self.saved is not None
-        self.disk, step = self.saved
+        written, step = self.saved
+        self.disk = written or self.disk
         self.unsynced, self.saved = None, None
         if self.origin is None:
             self.origin = self.begun_at

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from redis import exceptions
+from hiredis import ReplyError
 
 from exporter.collector_settings import RedisSessions
 from exporter.collectors.redis import Reading, counting, fields_of, parse, state_of
-from exporter.redis_session import Answer
+from exporter.redis_wire import Answer
 from exporter.samples import Sample, faults
 
 INFO = b"""# Server\r
@@ -66,9 +66,9 @@ def test_no_key_is_a_number() -> None:
 @pytest.mark.parametrize(
     ("reading", "told", "absent"),
     [
-        (Reading("loading", 0.1, INFO, exceptions.BusyLoadingError("x")), ["count keys", "count sessions"], "keys"),
-        (Reading("stale", 0.1, INFO, exceptions.MasterDownError("x")), ["count sessions"], "sessions"),
-        (Reading("busy", 0.1, exceptions.ResponseError("BUSY x")), ["INFO"], "keys"),
+        (Reading("loading", 0.1, INFO, ReplyError("LOADING x")), ["count keys", "count sessions"], "keys"),
+        (Reading("stale", 0.1, INFO, ReplyError("MASTERDOWN x")), ["count sessions"], "sessions"),
+        (Reading("busy", 0.1, ReplyError("BUSY x")), ["INFO"], "keys"),
         (Reading("ready", 0.1, b"nonsense"), ["INFO"], "keys"),
         (Reading("ready", 0.1, 7, 5), ["INFO"], "memory_used_bytes"),
         (Reading("ready", 0.1, INFO, b"five"), ["count sessions"], "sessions"),
@@ -96,13 +96,13 @@ def test_value_that_is_no_number_gives_no_sample(value: str) -> None:
     ("pong", "state"),
     [
         (b"PONG", "ready"),
-        (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), "loading"),
-        (exceptions.MasterDownError("Link with MASTER is down"), "stale"),
-        (exceptions.ResponseError("MISCONF Redis is configured to save RDB snapshots"), "writes_refused"),
-        (exceptions.ResponseError("BUSY Redis is busy running a script"), "busy"),
-        (exceptions.NoPermissionError("this user has no permissions to run the 'ping' command"), None),
-        (exceptions.AuthenticationError("Authentication required."), None),
-        (exceptions.ResponseError("something new"), None),
+        (ReplyError("LOADING Redis is loading the dataset in memory"), "loading"),
+        (ReplyError("MASTERDOWN Link with MASTER is down"), "stale"),
+        (ReplyError("MISCONF Redis is configured to save RDB snapshots"), "writes_refused"),
+        (ReplyError("BUSY Redis is busy running a script"), "busy"),
+        (ReplyError("NOPERM this user has no permissions to run the 'ping' command"), None),
+        (ReplyError("NOAUTH Authentication required."), None),
+        (ReplyError("ERR something new"), None),
         (b"HELLO", None),
         (1, None),
     ],
