@@ -16,6 +16,8 @@ from typing import Self
 import yaml
 
 from bench import cpu
+from exporter.collectors import payments
+from exporter.cursor_settings import PaymentsCollector
 from tests.integration.exporter_parts import ROLE, ROLE_PASSWORD, platform
 from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port, wait_until
 
@@ -94,6 +96,28 @@ class Platform:
         for server in servers:
             server.configure(log_statement="none")
 
+
+def buffers(database: Database) -> int:
+    """Buffers that PostgreSQL touches to find that no payment has become final or was refunded, by EXPLAIN."""
+    query = payments.reading(PaymentsCollector()).rows_query
+    for parameter, value in (("$1", "(now() - interval '10 s')"), ("$2", "'{1,2,3}'"), ("$3", "20000")):
+        query = query.replace(parameter, value)
+    plan = "\n".join(row[0] for row in database.sql(f"explain (analyze, buffers, timing off, costs off) {query}"))
+    if "Seq Scan" in plan:
+        raise RuntimeError(f"the whole table is read:\n{plan}")
+    hit, read = _BUFFERS.search(plan).groups(default="0")  # type: ignore[union-attr] # EXPLAIN says it always
+    return int(hit) + int(read)
+
+
+def pay(database: Database) -> None:
+    """One payment that is final now, committed."""
+    database.sql(
+        "insert into payments (order_ref, amount_minor, currency, provider, method, status, created_at, finalized_at)"
+        " values ('order-' || gen_random_uuid(), 1000, 'usd', 'stripe', 'card', 'succeeded', clock_timestamp(), clock_timestamp())"
+    )
+
+
+_BUFFERS = re.compile(r"Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?")
 
 _STATEMENT = re.compile(rf" {ROLE}@\S+ .*LOG:  (?:statement|execute [^:]*): ")
 

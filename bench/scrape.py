@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
-from bench.platform import Platform, exporter_of_ours
-from tests.support.servers import PostgresServer, RedisServer, Run, Service, free_port, program
+from bench.platform import Platform, buffers, exporter_of_ours, pay
+from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port, program
 
 OUT = Path(__file__).resolve().parent.parent / "build" / "bench" / "scrape.json"
 ACCEPT = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -62,13 +62,13 @@ class Exporter:
             raise RuntimeError(f"{self.name} answers {answer.status}")
         return took
 
-    def count(self) -> int:
-        """Samples on its page."""
+    def page(self) -> list[str]:
+        """The lines with samples."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", "/metrics", headers={"Accept": ACCEPT})
         lines = connection.getresponse().read().decode().splitlines()
         connection.close()
-        return sum(1 for line in lines if line and not line.startswith("#"))
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 @contextmanager
@@ -150,6 +150,24 @@ def memory(exporter: Exporter, scrapes: int) -> tuple[int, int]:
     return steady, cpu.resident(exporter.pid) - steady
 
 
+def missed_of_fresh(exporter: Exporter, database: Database, times: int) -> int:
+    """How many of so many payments, each committed a second before a scrape, were not in that scrape."""
+
+    def counted() -> float:
+        return sum(float(line.split()[-1]) for line in exporter.page() if line.startswith(_PAYMENTS))
+
+    missed = 0
+    for _ in range(times):
+        before = counted()
+        pay(database)
+        time.sleep(1)
+        missed += counted() != before + 1
+    return missed
+
+
+_PAYMENTS = "prep_payments_finalized_total{"
+
+
 def statements(exporter: Exporter, counted: Callable[[], int], scrapers: int) -> tuple[int, int]:
     """Statements at the database servers for one scrape, and for so many that are released at once."""
 
@@ -209,6 +227,8 @@ LIMITS: Mapping[str, tuple[str, float]] = {
     "median_to_postgres_exporter": ("median scrape, to postgres_exporter's alone", 1.0),
     "cpu_to_the_three_together": ("CPU a scrape with the servers', to the three peers' together", 1.0),
     "growth_5m_to_100k_rows": ("median scrape at the large table, to that at 100,000 rows", 1.2),
+    "buffers_more": ("buffers of a look at payments (EXPLAIN), more than at 100,000 rows", 2.0),
+    "fresh_rows_missed": ("payments committed 1 s before a scrape and not in it", 0.0),
     "statements_16_to_1": ("statements for 16 scrapers at once, to those for one", 1.0),
     "resident_megabytes": ("resident memory, MB", 90.0),
     "growth_megabytes_per_1000": ("memory grown in 1,000 scrapes, MB", 1.0),
@@ -261,17 +281,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 *stack.enter_context(peers(run, platform.postgres, platform.redis)),
             ]
             for each in exporters:
-                each.samples = each.count()
+                each.samples = len(each.page())
             console.print(f"{options.rounds} rounds of {options.scrapes} scrapes of each …")
             idle = measure(exporters, platform.servers_cpu, options.rounds, options.scrapes, seed=1)
             with platform.statements_logged() as counted:
                 one, many = statements(exporters[0], counted, 16)
             pair = [Exporter("small", small.pid, small.port), Exporter("large", ours.pid, ours.port)]
             ratio = growth(pair, 200)
+            found = [buffers(database) for database in (platform.small, platform.large)]
+            missed = missed_of_fresh(exporters[0], platform.large, 5)
             resident, grown = memory(exporters[0], 1000)
         facts = {
             "rows": float(options.rows),
             "growth_5m_to_100k_rows": ratio,
+            "buffers_small": float(found[0]),
+            "buffers_large": float(found[1]),
+            "buffers_more": float(found[1] - found[0]),
+            "fresh_rows_missed": float(missed),
             "statements_of_one": float(one),
             "statements_16_to_1": many / one,
             "resident_megabytes": resident / 1e6,
