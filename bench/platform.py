@@ -1,4 +1,5 @@
-"""What is scraped in a bench: PostgreSQL with a replica and two databases that differ in size only, Redis; and ours.
+"""What is scraped in a bench: PostgreSQL with a replica and two databases that differ in size only, Redis, an engine
+with eight containers; and ours.
 
 The tables are filled with the past, so that a scrape finds nothing new to count but must find that out.
 """
@@ -19,11 +20,23 @@ from bench import cpu
 from exporter.collectors import payments
 from exporter.cursor_settings import PaymentsCollector
 from tests.integration.exporter_parts import ROLE, ROLE_PASSWORD, platform
-from tests.support.servers import Database, PostgresServer, RedisServer, Run, Service, free_port, wait_until
+from tests.support.servers import (
+    Database,
+    DockerEngine,
+    PostgresServer,
+    RedisServer,
+    Run,
+    Service,
+    free_port,
+    wait_until,
+)
 
 SMALL_ROWS = 100_000
 # Large enough that both tables' indexes stay in memory, as on the machine of a live platform.
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "autovacuum": "off", "max_parallel_workers_per_gather": "0"}
+
+SERVICES = tuple(f"service-{number}" for number in range(1, 9))
+"""Containers that run."""
 
 CHUNK = 500_000
 """Rows in one statement: a test's SQL has half a minute."""
@@ -54,6 +67,8 @@ class Platform:
     postgres: PostgresServer
     replica: PostgresServer
     redis: RedisServer
+    engine: DockerEngine
+    project: str
     large: Database
     small: Database
 
@@ -71,7 +86,11 @@ class Platform:
             databases.append(database)
         postgres.sql("checkpoint")
         replica = postgres.replica(name="replica")
-        yield cls(postgres, replica, redis, *databases)
+        engine = DockerEngine.connect(run)
+        project = engine.project()
+        for service in SERVICES:
+            engine.service_container(project, service, nano_cpus=500_000_000, mem_limit="64m")
+        yield cls(postgres, replica, redis, engine, project, *databases)
         for server in (replica, postgres, redis):
             server.stop()
 
@@ -113,7 +132,8 @@ def pay(database: Database) -> None:
     """One payment that is final now, committed."""
     database.sql(
         "insert into payments (order_ref, amount_minor, currency, provider, method, status, created_at, finalized_at)"
-        " values ('order-' || gen_random_uuid(), 1000, 'usd', 'stripe', 'card', 'succeeded', clock_timestamp(), clock_timestamp())"
+        " values ('order-' || gen_random_uuid(), 1000, 'usd', 'stripe', 'card', 'succeeded',"
+        " clock_timestamp(), clock_timestamp())"
     )
 
 
@@ -166,6 +186,13 @@ def _config(folder: Path, made: Platform, database: Database, port: int) -> dict
             "compliance": {"state_file": str(folder / "compliance.json")},
             "security": {"state_file": str(folder / "security.json")},
             "disk": {"paths": {"/": "/"}},
+            "docker": {
+                "base_url": made.engine.host,
+                "project": made.project,
+                "expected_services": list(SERVICES),
+                "disk_usage": False,
+            },
+            "containers": {"cgroup_roots": ["/sys/fs/cgroup"]},
             "slo": {"objectives": {"payments-success": {"ratio": 0.995, "window": "30d"}}},
         },
     }
