@@ -16,7 +16,9 @@ from exporter.web_config import load
 from tests.support.run import program
 
 PASSWORD = "passw0rd-of-the-scraper"
-HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+SALT = b"$2b$04$fixedsaltfixedsaltfixeu"
+"""The same in each process: HASH is part of tests' names."""
+HASH = bcrypt.hashpw(PASSWORD.encode(), SALT).decode()
 
 WHOLE = f"""\
 tls_server_config:
