@@ -175,7 +175,8 @@ _PROBES = """\
 Each probe looks its name up, opens a new connection, and has ended after its `timeout`, whatever the other side does:
 one that hangs, drips bytes, sends garbage or redirects for ever costs its own place only (`at_once` places). Proxies of
 the environment are not used. A certificate must be valid for the name and signed by an authority of the system or of
-`ca_file`. The histogram and the failures begin at 0 with the process.
+`ca_file`; the files of authorities are read again after one was refused. The histogram and the failures begin at 0 with
+the process, and go on over a reload for every target that keeps its name and its scheme.
 """
 
 _BACKUPS = """\
