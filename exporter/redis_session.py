@@ -35,9 +35,11 @@ Answer = bytes | int | Exception
 class RedisSession:
     """The kept connection of one server."""
 
-    def __init__(self, name: str, settings: RedisServer) -> None:
+    def __init__(self, name: str, settings: RedisServer, *, bare: bool = False) -> None:
+        """`bare`: log in without a name and without choosing a database, so with nothing that needs a right."""
         self._name = name
         self._settings = settings
+        self._bare = bare
         self._kept: Connection | None = None
         self._opened = 0.0
 
@@ -104,7 +106,7 @@ class RedisSession:
     async def _connect(self, until: float) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
         with self._translated("log in to"):
-            connection = _new(settings)
+            connection = _new(settings, self._bare)
             try:
                 async with asyncio.timeout(min(settings.connect_timeout, max(0.0, until - loop.time() - _CUT_BEFORE))):
                     await connection.connect()  # type: ignore[no-untyped-call] # as redis has it
@@ -151,7 +153,7 @@ async def _answer(connection: Connection) -> Answer:
     return answer
 
 
-def _new(settings: RedisServer) -> Connection:
+def _new(settings: RedisServer, bare: bool) -> Connection:
     """A connection that is not opened yet. No deadline of redis-py's own, no retry, no library's name told.
 
     RESP 2, because HELLO would need one more permission and says nothing that is needed.
@@ -161,8 +163,8 @@ def _new(settings: RedisServer) -> Connection:
         "port": settings.port,
         "username": settings.user,
         "password": secret(settings.password_file) if settings.password_file else None,
-        "db": settings.sessions.database if settings.sessions else 0,
-        "client_name": CLIENT_NAME,
+        "db": settings.sessions.database if settings.sessions and not bare else 0,
+        "client_name": None if bare else CLIENT_NAME,
         "driver_info": None,
         "protocol": 2,
         "socket_timeout": None,
