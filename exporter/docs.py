@@ -29,7 +29,8 @@ Made from `exporter/catalog/` by `python -m exporter.docs docs/metrics.md`; a te
 Every name begins with `prep_`. Units are base units. Points in time are UNIX seconds, so an age is `time() - x`. A
 label has a closed set of values, or values that are names out of the configuration; no SQL, id or error text is in one.
 A collector that fails shows `prep_scrape_collector_success` 0 and none of its samples (of parts that failed: none of
-that part's), never an old value; the page itself is always there, with status 200.
+that part's), never an old value; the page itself is always there, with status 200. What it shows of each backend
+in each illness stands in the project's `docs/exporter-illness.md`, with the test that proves it.
 """
 
 _POSTGRES = """\

@@ -308,9 +308,10 @@ def illness(site: Site, backend: str, kind: str) -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["frozen", "refusing", "slow", "garbage"])
 @pytest.mark.parametrize("backend", ["postgres", "standby", "redis"])
 def test_store(site: Site, backend: str, kind: str) -> None:
-    """PostgreSQL's primary and replica, and Redis: all of the promise over three scrapes, from the kept connection on."""
+    """PostgreSQL's primary and replica, and Redis: all of the promise over two scrapes, the first on the kept connection, the
+    second on none."""
     with illness(site, backend, kind):
-        for _ in range(3):
+        for _ in range(2):
             check(site, site.page(), ANSWERS[backend])
             assert site.held(backend) <= 1
     recovers(site)
@@ -392,7 +393,7 @@ def test_disk_mount(site: Site, kind: str) -> None:
     """A mount on which every call hangs, and one that is not there: its own samples only."""
     data = site.folder / "data"
     with hanging(data) if kind == "frozen" else away(data):
-        for _ in range(3):
+        for _ in range(2):
             check(site, site.page(), Ill(("disk",), of_data_path))
     recovers(site)
 
