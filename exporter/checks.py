@@ -1,8 +1,8 @@
 """What only the configured servers can say, for `--config.check`: can they be reached, may we read, by an index?
 
-In: settings. Out: every fault with the statement that mends it: the GRANT to run, the CREATE INDEX to run. Every query
-of a cursor is explained on the server it will run on; nothing is executed and nothing is written. It must never stop
-at the first fault, or take a server that says nothing for a good one.
+In: settings. Out: every fault with the statement that mends it: the GRANT to run, the CREATE INDEX to run; of Redis the
+ACL SETUSER. Every query of a cursor is explained on the server it will run on; nothing is executed and nothing is
+written. It must never stop at the first fault, or take a server that says nothing for a good one.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from typing import Any
 
 import asyncpg
 
+from exporter import redis_checks
 from exporter.build import cursors
-from exporter.collector_settings import PostgresServer
+from exporter.collector_settings import Heartbeat, PostgresServer
 from exporter.errors import ExporterError, Fault
 from exporter.sessions import PostgresSession
 from exporter.settings import Settings
-from exporter.table_reading import Read, Reading, plain, quoted
+from exporter.table_reading import Read, Reading, plain, quoted, quoted_name
 
 PATIENCE = 15.0
 """Seconds for one server, login included; each statement has the server's `query_timeout` besides."""
+ON_PRIMARY = "run on its primary: "
+"""How a remedy of a replica begins."""
 SMALL = 4 * 1024 * 1024
 """Bytes of a table up to which the planner may prefer to read it as a whole; its index must be there all the same."""
 
@@ -66,38 +69,84 @@ where c.relname = any($1::text[])
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is looked at on one PostgreSQL server, and where the configuration speaks of it."""
+
+    at: str
+    readings: Sequence[Reading[Any]] = ()
+    heartbeat: Heartbeat | None = None
+    is_replica: bool = False
+    """Whether `collectors.replication` takes it for one."""
+
+
 async def check(settings: Settings, where: Where) -> list[Fault]:
     """Everything that is wrong on the configured servers, all of them asked at once; empty when nothing is."""
-    postgres = settings.collectors.postgres
-    readings: dict[str, list[Reading[Any]]] = {name: [] for name in (postgres.servers if postgres else ())}
+    postgres, redis = settings.collectors.postgres, settings.collectors.redis
+    tasks = _tasks(settings, where)
+    servers = redis.servers if redis is not None and redis.enabled else {}
+    found, of_redis = await asyncio.gather(
+        asyncio.gather(*(_server(name, postgres.servers[name], tasks[name], where) for name in tasks if postgres)),
+        asyncio.gather(
+            *(
+                redis_checks.check(name, server, where(("collectors", "redis", "servers", name)))
+                for name, server in servers.items()
+            )
+        ),
+    )
+    by_server = dict(zip(tasks, found, strict=True))
+    told = {fault.what for name, faults in by_server.items() if not tasks[name].is_replica for fault in faults}
+    of_postgres = [
+        fault
+        for name, faults in by_server.items()
+        for fault in faults
+        if not (fault.remedy.startswith(ON_PRIMARY) and fault.what in told)  # mended there, it is mended here
+    ]
+    return [*of_postgres, *(fault for faults in of_redis for fault in faults)]
+
+
+def _tasks(settings: Settings, where: Where) -> dict[str, Task]:
+    """By the name of every PostgreSQL server that somebody would log in to."""
+    postgres, replication = settings.collectors.postgres, settings.collectors.replication
+    if postgres is None:
+        return {}
+    readings: dict[str, list[Reading[Any]]] = {name: [] for name in postgres.servers}
     for cursor, reading in cursors(settings.collectors):
         readings[cursor.server].append(reading)
-    servers = postgres.servers if postgres else {}
-    found = await asyncio.gather(
-        *(_server(name, servers[name], readings[name], where) for name in servers if _used(settings, readings, name))
-    )
-    return [fault for faults in found for fault in faults]
+    followed: set[str] = set()
+    replicas: set[str] = set()
+    if replication is not None and replication.enabled:
+        replicas = {one.server for one in replication.replicas.values() if one.server is not None}
+        followed = {replication.primary, *replicas}
+    heartbeat = replication.heartbeat if replication is not None else None
+    return {
+        name: Task(
+            where(("collectors", "postgres", "servers", name)),
+            readings[name],
+            heartbeat if name in followed else None,
+            name in replicas,
+        )
+        for name in postgres.servers
+        if postgres.enabled or readings[name] or name in followed
+    }
 
 
-def _used(settings: Settings, readings: Mapping[str, Sequence[object]], name: str) -> bool:
-    """Whether anybody would log in to the server."""
-    postgres = settings.collectors.postgres
-    return bool(readings[name]) or (postgres is not None and postgres.enabled)
-
-
-async def _server(name: str, settings: PostgresServer, readings: Sequence[Reading[Any]], where: Where) -> list[Fault]:
-    at = where(("collectors", "postgres", "servers", name))
+async def _server(name: str, settings: PostgresServer, task: Task, where: Where) -> list[Fault]:
     session = PostgresSession(name, settings)
     deadline = asyncio.get_running_loop().time() + PATIENCE
     found: list[Fault] = []
     try:
         async with session.transaction(deadline) as connection:
             role = await connection.fetchrow(_ROLE_QUERY)
-            found += _role_faults(at, role, bool(readings))
-        for reading in readings:
-            found += await _reading(session, deadline, reading, role["role"], where(("collectors", reading.name)))
+            found += _role_faults(task.at, role, bool(task.readings))
+        if (beat := task.heartbeat) is not None:
+            at = task.at if task.is_replica else where(("collectors", "replication", "heartbeat"))
+            async with session.transaction(deadline) as connection:
+                found += await _table(connection, beat.table, [beat.column], role, at)
+        for reading in task.readings:
+            found += await _reading(session, deadline, reading, role, where(("collectors", reading.name)))
     except ExporterError as error:
-        found.append(Fault(at, str(error)))
+        found.append(Fault(task.at, str(error), _login_remedy(settings, error.__cause__)))
     finally:
         await session.close()
     return found
@@ -106,13 +155,35 @@ async def _server(name: str, settings: PostgresServer, readings: Sequence[Readin
 def _role_faults(at: str, role: Mapping[str, Any], has_cursors: bool) -> Iterator[Fault]:
     if not role["sees_all"]:
         what = f"role {role['role']} does not see other sessions"
-        yield Fault(at, what, f"run: GRANT pg_monitor TO {quoted(role['role'])};")
+        yield Fault(at, what, _to_run(role, f"GRANT pg_monitor TO {quoted_name(role['role'])};"))
     if has_cursors and role["in_recovery"]:
         what = "is a replica, which does not know the open transactions, and a cursor reads it"
         yield Fault(at, what, "name the primary under the cursor's `server`")
 
 
-async def _reading(session: PostgresSession, deadline: float, reading: Reading[Any], role: str, at: str) -> list[Fault]:
+def _to_run(role: Mapping[str, Any], statement: str) -> str:
+    """A replica takes no GRANT: it gets it from its primary."""
+    return f"{ON_PRIMARY if role['in_recovery'] else 'run: '}{statement}"
+
+
+def _login_remedy(settings: PostgresServer, cause: BaseException | None) -> str:
+    """What to do about a login that was refused; "" where the words say it, or nobody answered."""
+    words, role = str(cause), quoted_name(settings.user)
+    if isinstance(cause, asyncpg.InvalidPasswordError):
+        file = settings.password_file or "the file that `password_file` names"
+        return f"write the role's password to {file}; where there is no such role, run: CREATE ROLE {role} LOGIN;"
+    if isinstance(cause, asyncpg.InvalidAuthorizationSpecificationError) and "not permitted to log in" in words:
+        return f"run: ALTER ROLE {role} LOGIN;"
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError) and "permission denied for database" in words:
+        return f"run: GRANT CONNECT ON DATABASE {quoted_name(settings.database)} TO {role};"
+    if isinstance(cause, asyncpg.InvalidCatalogNameError):
+        return "name one that is there under `database`"
+    return ""
+
+
+async def _reading(
+    session: PostgresSession, deadline: float, reading: Reading[Any], role: Mapping[str, Any], at: str
+) -> list[Fault]:
     """What is wrong with the tables of one cursor. A table that cannot be read cannot be explained either."""
     found: list[Fault] = []
     tables: dict[str, list[Read]] = {}
@@ -120,7 +191,8 @@ async def _reading(session: PostgresSession, deadline: float, reading: Reading[A
         tables.setdefault(read.index.table, []).append(read)
     for table, reads in tables.items():
         async with session.transaction(deadline) as connection:
-            faults = await _table(connection, table, reads, role, at)
+            columns = list(dict.fromkeys(column for read in reads for column in read.columns))
+            faults = await _table(connection, table, columns, role, at)
         found += faults
         if not faults:
             for read in reads:
@@ -129,17 +201,19 @@ async def _reading(session: PostgresSession, deadline: float, reading: Reading[A
     return found
 
 
-async def _table(connection: asyncpg.Connection, table: str, reads: Sequence[Read], role: str, at: str) -> list[Fault]:
-    """What is missing before the table can be read: itself, a column, a right."""
+async def _table(
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], by: Mapping[str, Any], at: str
+) -> list[Fault]:
+    """What is missing before the table can be read: itself, a column, a right. `by` is the row of `_ROLE_QUERY`."""
+    role = by["role"]
     schema, _, name = table.rpartition(".")
     there = await connection.fetchrow(_TABLE_QUERY, schema or None, name)
     if there is None:
         return [Fault(at, f"there is no table {table}", "create it, or name yours under `table`")]
     found: list[Fault] = []
     if not there["may_use"]:
-        remedy = f"run: GRANT USAGE ON SCHEMA {quoted(there['schema'])} TO {quoted(role)};"
+        remedy = _to_run(by, f"GRANT USAGE ON SCHEMA {quoted_name(there['schema'])} TO {quoted_name(role)};")
         found.append(Fault(at, f"role {role} may not use the schema of {table}", remedy))
-    columns = list(dict.fromkeys(column for read in reads for column in read.columns))
     rows = await connection.fetch(_COLUMNS_QUERY, there["oid"], columns)
     for row in rows:
         if not row["there"]:
@@ -147,7 +221,7 @@ async def _table(connection: asyncpg.Connection, table: str, reads: Sequence[Rea
     refused = [row["name"] for row in rows if row["there"] and not row["may_read"]]
     if refused:
         listed = ", ".join(plain(column) for column in refused)
-        remedy = f"run: GRANT SELECT ({listed}) ON {plain(table)} TO {quoted(role)};"
+        remedy = _to_run(by, f"GRANT SELECT ({listed}) ON {plain(table)} TO {quoted_name(role)};")
         found.append(Fault(at, f"role {role} may not read {listed} of {table}", remedy))
     return found
 

@@ -29,7 +29,8 @@ Made from `exporter/catalog/` by `python -m exporter.docs docs/metrics.md`; a te
 Every name begins with `prep_`. Units are base units. Points in time are UNIX seconds, so an age is `time() - x`. A
 label has a closed set of values, or values that are names out of the configuration; no SQL, id or error text is in one.
 A collector that fails shows `prep_scrape_collector_success` 0 and none of its samples (of parts that failed: none of
-that part's), never an old value; the page itself is always there, with status 200.
+that part's), never an old value; the page itself is always there, with status 200. What it shows of each backend
+in each illness stands in the project's `docs/exporter-illness.md`, with the test that proves it.
 """
 
 _POSTGRES = """\
@@ -175,7 +176,8 @@ _PROBES = """\
 Each probe looks its name up, opens a new connection, and has ended after its `timeout`, whatever the other side does:
 one that hangs, drips bytes, sends garbage or redirects for ever costs its own place only (`at_once` places). Proxies of
 the environment are not used. A certificate must be valid for the name and signed by an authority of the system or of
-`ca_file`. The histogram and the failures begin at 0 with the process.
+`ca_file`; the files of authorities are read again after one was refused. The histogram and the failures begin at 0 with
+the process, and go on over a reload for every target that keeps its name and its scheme.
 """
 
 _BACKUPS = """\

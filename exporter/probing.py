@@ -11,20 +11,19 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import aiohttp
 
 from exporter.background_settings import Probe
-from exporter.web_client import Resolver, Unresolved, read_capped
+from exporter.errors import Transient
+from exporter.trust import Trust
+from exporter.web_client import Answer, Resolver, Unresolved, read_capped
 
-T = TypeVar("T")
 Failure = Literal["resolve", "connect", "tls", "timeout", "answer", "status", "text"]
 
-_NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL's <openssl/x509_vfy.h> (1.1.0 and later); Python has no name for it."""
 _HAS_EXPIRED = 10
-"""X509_V_ERR_CERT_HAS_EXPIRED of the same file."""
+"""X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL's <openssl/x509_vfy.h>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +44,6 @@ class _Failed(Exception):
         self.failure = failure
 
 
-class _Context(ssl.SSLContext):
-    """Checks a server as a browser would, and notes when the certificate of its last handshake expires."""
-
-    expires: float | None = None
-
-
-class _Handshake(ssl.SSLObject):
-    def do_handshake(self) -> None:
-        super().do_handshake()
-        if isinstance(self.context, _Context):
-            self.context.expires = expiry(self.getpeercert() or {})
-
-
 def expiry(certificate: Mapping[str, Any]) -> float | None:
     """`notAfter` in UNIX seconds; None when there is none."""
     with suppress(KeyError, ValueError):
@@ -68,10 +54,10 @@ def expiry(certificate: Mapping[str, Any]) -> float | None:
 class Prober:
     """Runs one probe again and again, one at a time."""
 
-    def __init__(self, probe: Probe, resolver: Resolver) -> None:
+    def __init__(self, probe: Probe, resolver: Resolver, trust: Trust) -> None:
         self._probe = probe
         self._resolver = resolver
-        self._context: _Context | None = None
+        self._trust = trust
         self._status: int | None = None
         self._expires: float | None = None
 
@@ -92,12 +78,13 @@ class Prober:
 
     async def _get(self, session: aiohttp.ClientSession) -> None:
         probe = self._probe
-        context = self._tls() if probe.is_tls or probe.follow_redirects else None
+        context = await self._tls() if probe.is_tls or probe.follow_redirects else None
         try:
             async with session.get(
                 probe.url, allow_redirects=probe.follow_redirects, ssl=context if context is not None else True
             ) as response:
-                self._note(context)
+                if isinstance(response, Answer):
+                    self._expires = expiry(response.certificate)
                 self._status = response.status
                 body = await read_capped(response, probe.max_body_bytes)
         except aiohttp.ClientConnectorCertificateError as error:
@@ -117,10 +104,9 @@ class Prober:
             raise _Failed(failure)
 
     async def _connect(self) -> None:
-        context = self._tls() if self._probe.is_tls else None
+        context = await self._tls() if self._probe.is_tls else None
         try:
             await self._open(context)
-            self._note(context)
         except Unresolved as error:
             raise _Failed("resolve") from error
         except ssl.SSLCertVerificationError as error:
@@ -136,15 +122,13 @@ class Prober:
     async def _refused(self, error: Exception) -> _Failed:
         """The certificate is not valid. When it has only expired, it is looked at once more to tell when."""
         if getattr(error, "verify_code", None) == _HAS_EXPIRED and self._probe.is_tls:
-            with suppress(OSError):
-                late = self._tls(_NO_CHECK_TIME)
-                await self._open(late)
-                self._note(late)
-        self._context = None  # a certificate of another authority may lie in the file by the next time
+            with suppress(OSError, _Failed):
+                await self._open(await self._tls(expired=True))
+        self._trust.doubt(self._probe.ca_file)
         return _Failed("tls")
 
     async def _open(self, context: ssl.SSLContext | None) -> None:
-        """Connect to the first address that takes it, shake hands if there is a context, and close."""
+        """Connect to the first address that takes it, shake hands if there is a context, note the expiry, and close."""
         probe = self._probe
         error: OSError = Unresolved(probe.host)
         for address in await self._resolver.resolve(probe.host, probe.port):
@@ -158,35 +142,19 @@ class Prober:
             except OSError as refused:
                 error = refused
                 continue
+            self._expires = expiry(writer.get_extra_info("peercert") or {})
             writer.transport.abort()  # nothing was said, so nothing is lost; a goodbye could hang
             with suppress(OSError):
                 await writer.wait_closed()
             return
         raise error
 
-    def _tls(self, flags: int = 0) -> _Context:
-        """The context of this probe, kept over the attempts; with flags one for this time only. Raises _Failed when the
-        authority's file cannot be read.
-        """
-        if self._context is not None and not flags:
-            self._context.expires = None
-            return self._context
-        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-        context.sslobject_class = _Handshake
-        context.verify_flags |= flags
-        context.load_default_certs()
-        if self._probe.ca_file is not None:
-            try:
-                context.load_verify_locations(self._probe.ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise _Failed("tls") from error
-        if not flags:
-            self._context = context
-        return context
-
-    def _note(self, context: _Context | None) -> None:
-        if context is not None:
-            self._expires = context.expires
+    async def _tls(self, *, expired: bool = False) -> ssl.SSLContext:
+        """The context of this probe's authorities. Raises _Failed when their file cannot be read."""
+        try:
+            return await self._trust.context(self._probe.ca_file, expired=expired)
+        except (OSError, Transient) as error:
+            raise _Failed("tls") from error
 
 
 def judge(probe: Probe, status: int, body: bytes) -> Failure | None:

@@ -34,9 +34,11 @@ _PERMANENT = ("NOAUTH", "WRONGPASS", "NOPERM")
 class RedisSession:
     """The kept connection of one server."""
 
-    def __init__(self, name: str, settings: RedisServer) -> None:
+    def __init__(self, name: str, settings: RedisServer, *, bare: bool = False) -> None:
+        """`bare`: log in without a name and without choosing a database, so with nothing that needs a right."""
         self._name = name
         self._settings = settings
+        self._bare = bare
         self._kept: RedisConnection | None = None
         self._opened = 0.0
 
@@ -98,7 +100,7 @@ class RedisSession:
     async def _connect(self, until: float) -> None:
         loop, settings = asyncio.get_running_loop(), self._settings
         with self._translated("log in to"):
-            hello = _hello(settings)
+            hello = _hello(settings, self._bare)
             async with asyncio.timeout(min(settings.connect_timeout, max(0.0, until - loop.time() - _CUT_BEFORE))):
                 connection = await RedisConnection.connect(settings.host, settings.port, _tls(settings))
                 try:
@@ -109,7 +111,8 @@ class RedisSession:
         for answer, command in zip(answers, hello, strict=True):
             if answer != b"OK":
                 connection.close()
-                raise self.refusal(answer, f"say {command[0]} to")
+                cause = answer if isinstance(answer, ReplyError) else None
+                raise self.refusal(answer, f"say {command[0]} to") from cause
         self._kept, self._opened = connection, loop.time()
 
     def _where(self, verb: str) -> str:
@@ -132,12 +135,14 @@ def code(error: ReplyError) -> str:
     return str(error).split(" ", 1)[0]
 
 
-def _hello(settings: RedisServer) -> list[Command]:
+def _hello(settings: RedisServer, bare: bool) -> list[Command]:
     """What is said first on a connection. RESP 2: HELLO would need one more permission and says nothing needed."""
     said: list[Command] = []
     if settings.password_file:
         password = secret(settings.password_file)
         said.append(("AUTH", settings.user, password) if settings.user else ("AUTH", password))
+    if bare:
+        return said
     said.append(("CLIENT", "SETNAME", CLIENT_NAME))
     database = settings.sessions.database if settings.sessions else 0
     if database:

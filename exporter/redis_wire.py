@@ -55,6 +55,8 @@ class RedisConnection(asyncio.Protocol):
         """
         if self.broken is not None or self._transport is None:
             raise self.broken or ConnectionError("not connected")
+        if not commands:
+            return []
         loop = asyncio.get_running_loop()
         answers = [loop.create_future() for _ in commands]
         self._waiting.extend(answers)

@@ -96,7 +96,7 @@ class PostgresSession:
         self._kept: asyncpg.Connection | None = None
         self._opened = 0.0
         self._proved = float("-inf")
-        """When a login last succeeded (loop's time)."""
+        """When a login last succeeded (loop's time); never, once one has failed since."""
         self._refused: tuple[float, ExporterError] | None = None
         """The deadline of the scrape whose login failed last, and why. None once one has succeeded."""
 
@@ -181,7 +181,7 @@ class PostgresSession:
             with self._translated("log in to"):
                 connection = await self._open((deadline if until is None else until) - loop.time() - _CUT_BEFORE)
         except ExporterError as error:
-            self._refused = deadline, error
+            self._refused, self._proved = (deadline, error), float("-inf")  # what held a moment ago does no longer
             raise
         self._proved, self._refused = loop.time(), None
         return connection

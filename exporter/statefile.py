@@ -65,7 +65,7 @@ class StateFile:
     """
 
     def __init__(self, path: Path, files: Files | None = None) -> None:
-        self._path = path
+        self.path = path
         self._files = files or DiskFiles()
         self._lock: int | None = None
         self._busy = threading.Lock()
@@ -85,13 +85,13 @@ class StateFile:
     def _load(self) -> State | None:
         try:
             self._take_lock()
-            text = self._path.read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except UnicodeDecodeError:
             text = ""
         except OSError as error:
-            raise StateError(f"{self._path} cannot be read: {error.strerror}") from error
+            raise StateError(f"{self.path} cannot be read: {error.strerror}") from error
         state = decode(text)
         if state is None:
             self._move_away()
@@ -99,15 +99,15 @@ class StateFile:
 
     def save(self, state: State) -> None:
         """Make `state` durable. Raises StateError; then the former state still stands, or already this one."""
-        temporary = self._path.with_name(self._path.name + ".new")
+        temporary = self.path.with_name(self.path.name + ".new")
         with self._in_use():
             try:
                 self._files.write_synced(temporary, encode(state))
-                self._files.replace(temporary, self._path)
-                self._files.sync_directory(self._path.parent)
+                self._files.replace(temporary, self.path)
+                self._files.sync_directory(self.path.parent)
             except OSError as error:
                 raise StateError(
-                    f"{self._path} cannot be written: {error.strerror}; its counters are not shown"
+                    f"{self.path} cannot be written: {error.strerror}; its counters are not shown"
                 ) from error
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class StateFile:
         try:
             with self._busy:
                 if self._closed:
-                    raise StateError(f"{self._path} was given back already")
+                    raise StateError(f"{self.path} was given back already")
                 yield
         finally:
             self._let_go()
@@ -138,7 +138,7 @@ class StateFile:
     def _take_lock(self) -> None:
         if self._lock is not None:
             return
-        path = self._path.with_name(self._path.name + ".lock")
+        path = self.path.with_name(self.path.name + ".lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -151,14 +151,14 @@ class StateFile:
             os.close(descriptor)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise StateError(f"{path} cannot be locked: {error.strerror}") from error
-            raise StateError(f"{self._path} is in use by another exporter; give each one its own file") from error
+            raise StateError(f"{self.path} is in use by another exporter; give each one its own file") from error
         self._lock = descriptor
 
     def _move_away(self) -> None:
         try:
-            self._path.replace(self._path.with_name(self._path.name + ".unreadable"))
+            self.path.replace(self.path.with_name(self.path.name + ".unreadable"))
         except OSError as error:
-            raise StateError(f"{self._path} is unreadable and cannot be put aside: {error.strerror}") from error
+            raise StateError(f"{self.path} is unreadable and cannot be put aside: {error.strerror}") from error
         self.put_aside = True
 
 

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import asyncpg
 
+from exporter.collectors.base import Collector
 from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, must_be_saved, resume
 from exporter.cursor_settings import CursorSettings
 from exporter.errors import Permanent
@@ -69,6 +70,8 @@ class CursorCollector(Generic[T]):
         """What the disk has."""
         self._loaded = False
         self._foreign = False
+        self._discarded = False
+        """Whether a cursor before this one, of the same process and file, had to begin again."""
 
     async def collect(self, deadline: float) -> Collected:
         if not self._loaded:
@@ -84,9 +87,18 @@ class CursorCollector(Generic[T]):
         self._state = step.state
         return Collected((*self._reading.samples(step.state.totals), *present, *self._about(step)))
 
+    def inherit(self, predecessor: Collector) -> None:
+        """Go on telling that this process found the same file unreadable or foreign; all counts are in the file."""
+        if isinstance(predecessor, CursorCollector) and predecessor._file.path == self._file.path:
+            self._discarded = self._discarded or predecessor._was_discarded
+
     async def close(self) -> None:
         self._worker.close()
         self._file.close()
+
+    @property
+    def _was_discarded(self) -> bool:
+        return self._discarded or self._foreign or self._file.put_aside
 
     async def _look(self, connection: asyncpg.Connection) -> tuple[State, View[T]]:
         """The state to go on from, and what is new in the table since."""
@@ -115,7 +127,7 @@ class CursorCollector(Generic[T]):
             Sample(metrics.catching_up, (), float(step.catching_up)),
             Sample(metrics.overlap_cut, (), float(step.overlap_cut)),
             Sample(metrics.overlap_cuts, (), float(step.state.cuts)),
-            Sample(metrics.state_discarded, (), float(self._file.put_aside or self._foreign)),
+            Sample(metrics.state_discarded, (), float(self._was_discarded)),
         )
 
 

@@ -29,7 +29,12 @@ REASON_CHARACTERS = 100
 
 def quoted(name: str) -> str:
     """An identifier, or `schema.table`, as SQL has it; whatever it holds, it stays a name."""
-    return ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in name.split("."))
+    return ".".join(map(quoted_name, name.split(".")))
+
+
+def quoted_name(name: str) -> str:
+    """One identifier, in which a dot is a dot: a role, a database."""
+    return f'"{name.replace(chr(34), chr(34) * 2)}"'
 
 
 def literal(word: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
 
 from exporter.errors import Transient
 from exporter.workers import Worker
@@ -91,11 +93,24 @@ def _result(name: str, port: int, family: int, proto: int, address: str) -> Reso
     )
 
 
+class Answer(aiohttp.ClientResponse):
+    """An answer that knows the certificate of whoever gave it: of the connection nothing is left when it was short."""
+
+    certificate: Mapping[str, Any] = {}
+    """As `ssl.SSLSocket.getpeercert` has it; empty without TLS."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        if connection.transport is not None:
+            self.certificate = connection.transport.get_extra_info("peercert") or {}
+        return await super().start(connection)
+
+
 def open_session(resolver: Resolver) -> aiohttp.ClientSession:
     """A session, each of whose requests has a timeout of its caller's; the resolver stays the caller's too."""
     connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=0)
     return aiohttp.ClientSession(
         connector=connector,
+        response_class=Answer,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

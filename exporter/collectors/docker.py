@@ -19,6 +19,7 @@ from docker.errors import NotFound
 
 from exporter.catalog import containers as catalog
 from exporter.collector_settings import DockerCollector as DockerSettings
+from exporter.collectors.base import Collector
 from exporter.collectors.containers import Reader
 from exporter.collectors.images import drifted, tag_of, tagged
 from exporter.collectors.inventory import Inventory, Reading, Running
@@ -85,6 +86,16 @@ class DockerCollector:
         containers, running, ids = await self._worker.run(lambda: self._look(deadline), deadline)
         self._inventory.put(running, asyncio.get_running_loop().time())
         return Collected(tuple(samples(containers, self._settings.expected_services, ids)))
+
+    def inherit(self, predecessor: Collector) -> None:
+        """Take over what was seen running, of the same project on the same engine: until the first look of its own
+        `containers` would have nothing to read, and CPU seconds a gap at every reload.
+        """
+        if not isinstance(predecessor, DockerCollector):
+            return
+        before, now = predecessor._settings, self._settings
+        if (before.base_url, before.project) == (now.base_url, now.project):
+            self._inventory.inherit(predecessor._inventory, now.expected_services)
 
     async def close(self) -> None:
         self._worker.close()

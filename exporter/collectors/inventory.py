@@ -1,10 +1,12 @@
 """What the background look at Docker leaves for the collector at scrape time: which containers run now.
 
-In: written by `docker`. Out: read by `containers`. It must never hand out a look that is too old.
+In: written by `docker`, handed on to the next one by a reload. Out: read by `containers`. It must never hand out a look
+that is too old.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from exporter.errors import Transient
@@ -44,6 +46,11 @@ class Inventory:
     def put(self, running: tuple[Running, ...], now: float) -> None:
         """Replace what was known; `now` in the loop's time, seconds."""
         self._running, self._taken = running, now
+
+    def inherit(self, before: Inventory, services: Collection[str]) -> None:
+        """Take over another's last look, as far as it is about these services; it grows no younger by that."""
+        self._running = tuple(one for one in before._running if one.service in services)
+        self._taken = before._taken
 
     def running(self, now: float) -> tuple[Running, ...]:
         """Containers that ran at the last look. Raises Transient when there was none, or it is too old."""

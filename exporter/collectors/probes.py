@@ -15,15 +15,17 @@ import aiohttp
 
 from exporter.background_settings import ProbesCollector as ProbesSettings
 from exporter.catalog import probes as catalog
+from exporter.collectors.base import Collector
 from exporter.errors import Transient
 from exporter.probing import Attempt, Prober
 from exporter.samples import AnySample, Collected, HistogramSample, Sample, state_set
+from exporter.trust import Trust
 from exporter.web_client import Resolver, open_session
 
 
 @dataclass(slots=True)
 class Tally:
-    """All attempts of one probe since the exporter began. Nothing in it ever falls."""
+    """All attempts of one probe since the exporter began, over reloads too. Nothing in it ever falls."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(catalog.PROBE_BUCKETS) + 1))
     seconds: float = 0.0
@@ -45,7 +47,8 @@ class ProbesCollector:
     def __init__(self, settings: ProbesSettings) -> None:
         self._targets = settings.targets
         self._resolver = Resolver(probe.host for probe in settings.targets.values())
-        self._probers = {name: Prober(probe, self._resolver) for name, probe in settings.targets.items()}
+        self._trust = Trust(probe.ca_file for probe in settings.targets.values())
+        self._probers = {name: Prober(probe, self._resolver, self._trust) for name, probe in settings.targets.items()}
         self._tallies = {name: Tally() for name in settings.targets}
         self._places = asyncio.Semaphore(settings.at_once)
         self._session: aiohttp.ClientSession | None = None
@@ -61,10 +64,20 @@ class ProbesCollector:
             samples += parse(name, attempt, self._tallies[name], probe.is_http)
         return Collected(tuple(samples))
 
+    def inherit(self, predecessor: Collector) -> None:
+        """Count on for every target of the same name and scheme; another scheme's attempts are not of the same kind."""
+        if not isinstance(predecessor, ProbesCollector):
+            return
+        for name, probe in self._targets.items():
+            before = predecessor._targets.get(name)
+            if before is not None and before.parts.scheme == probe.parts.scheme:
+                self._tallies[name] = predecessor._tallies[name]
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
         await self._resolver.close()
+        await self._trust.close()
 
     async def _one(self, name: str) -> Attempt:
         async with self._places:

@@ -20,8 +20,6 @@ from tests.integration.exporter_parts import in_seconds, shown, values
 from tests.support.s3 import KEY_ID, SECRET_KEY
 from tests.support.servers import Answer, Request, Run, S3Server, StubServer, free_port
 
-NOW = time.time()
-
 
 @pytest.fixture(scope="module")
 def s3(run: Run) -> Iterator[S3Server]:
@@ -44,12 +42,14 @@ def collector(**sources: Mapping[str, Any]) -> BackupsCollector:
 
 
 def backup(folder: Path, name: str, size: int, ago: float) -> float:
-    """A file that was last written so many seconds ago; that time."""
+    """A file that was last written so many seconds before now (not before the run began, which may be long ago); that
+    time."""
+    written = time.time() - ago
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"x" * size)
-    os.utime(file, (NOW - ago, NOW - ago))
-    return NOW - ago
+    os.utime(file, (written, written))
+    return written
 
 
 def of(found: Mapping[tuple[str, ...], float], source: str) -> dict[str, float]:

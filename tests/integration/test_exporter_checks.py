@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from exporter.errors import Fault
 from exporter.settings import parse
 from exporter.yaml_file import Document
 from tests.integration.exporter_parts import ROLE, ROLE_PASSWORD, platform
-from tests.support.servers import Database, PostgresServer, free_port
+from tests.support.servers import Database, PostgresServer, RedisServer, Run, free_port
 
 CURSORS = ("compliance", "payments", "security")
 
@@ -157,6 +158,164 @@ async def test_replica_is_told(postgres_server: PostgresServer, tmp_path: Path) 
     database.drop()
 
 
+async def test_missing_grants_of_the_heartbeat_are_named_once_for_both_sides(run: Run, tmp_path: Path) -> None:
+    """Replication reads one column on primary and replica: a grant that is missing on both is one fault, mended on the
+    primary; one that only the replica's own role lacks says where to run it. Missing table and column are told too."""
+    primary = PostgresServer(run, name="of-checks").start()
+    database = platform(primary)
+    primary.role("of_replica", ROLE_PASSWORD)
+    replica = primary.replica(name="of-checks-replica")
+    checked = Checked(database, tmp_path)
+    server = yaml.safe_load(checked.text())["collectors"]["postgres"]["servers"]["postgres"]
+    servers = {"standby": {**server, "port": replica.port}, "postgres": server}
+    expected = {"replicas": {"standby": {"server": "standby"}}}
+    others = {name: {"state_file": str(tmp_path / name), "enabled": False} for name in CURSORS}
+
+    async def faults(postgres: dict[str, object] | None = None, **heartbeat: str) -> list[Fault]:
+        replica.wait_caught_up()
+        given = {"enabled": False, "servers": servers, **(postgres or {})}
+        return await checked.faults(postgres=given, replication={**expected, "heartbeat": heartbeat}, **others)
+
+    assert await faults() == []
+    database.sql(f"revoke all on replication_heartbeat from {ROLE}; revoke pg_monitor from {ROLE}")
+    database.sql(f"revoke select (beat_at) on replication_heartbeat from {ROLE}")
+    found = await faults()
+    assert sorted((each.where.split(": ")[1], each.remedy) for each in found) == [
+        ("collectors.postgres.servers.postgres", f'run: GRANT pg_monitor TO "{ROLE}";'),
+        ("collectors.replication.heartbeat", f'run: GRANT SELECT (beat_at) ON replication_heartbeat TO "{ROLE}";'),
+    ]
+    checked.mend(found)
+    assert await faults() == []
+
+    found = await faults({"servers": {**servers, "standby": {**servers["standby"], "user": "of_replica"}}})
+    assert [each.remedy for each in found] == [
+        'run on its primary: GRANT pg_monitor TO "of_replica";',
+        'run on its primary: GRANT SELECT (beat_at) ON replication_heartbeat TO "of_replica";',
+    ]
+    assert {each.where.split(": ")[1] for each in found} == {"collectors.postgres.servers.standby"}
+    for told, heartbeat in (
+        ("there is no table nowhere.beats", {"table": "nowhere.beats"}),
+        ("table replication_heartbeat has no column at", {"column": "at"}),
+    ):
+        assert told in {each.what for each in await faults(None, **heartbeat)}
+    replica.stop()
+    primary.stop()
+
+
+async def test_login_that_is_refused_is_told_with_what_to_do(run: Run, tmp_path: Path) -> None:
+    """Each kind of refusal has its own statement, and the statement mends it; the password is in none of them."""
+    own = PostgresServer(run, name="of-logins").start()
+    checked = Checked(platform(own), tmp_path)
+    for broken, told in (
+        (f"alter role {ROLE} nologin", "ALTER ROLE"),
+        (f'revoke connect on database "{checked.database.name}" from public', "GRANT CONNECT ON DATABASE"),
+    ):
+        own.sql(broken)
+        found = await checked.faults()
+        assert [told in each.remedy for each in found] == [True]
+        own.sql(found[0].remedy.removeprefix("run: "))
+        assert await checked.faults() == []
+    own.sql(f"alter role {ROLE} password 'another'")
+    (fault,) = await checked.faults()
+    assert f"write the role's password to {tmp_path / 'secret'}" in fault.remedy
+    assert ROLE_PASSWORD not in str(fault)
+    own.stop()
+
+
+# Redis
+
+
+def redis_settings(
+    server: RedisServer, folder: Path, password: str | None = None, **changes: object
+) -> dict[str, object]:
+    """The collector `redis` alone; with a password its file."""
+    if password is not None:
+        (folder / "redis").write_text(password)
+        changes["password_file"] = str(folder / "redis")
+    return {"servers": {"redis": {"host": "127.0.0.1", "port": server.port, **changes}}}
+
+
+async def redis_faults(settings: dict[str, object]) -> list[Fault]:
+    text = yaml.safe_dump({"collectors": {"redis": settings}})
+    return await check(parse(text, "exporter.yml"), Document.read(text, "exporter.yml").where)
+
+
+def redis_mend(server: RedisServer, fault: Fault, **words: str) -> None:
+    """Run the command of the remedy as redis-cli would read it, with real words for those in capitals."""
+    line = fault.remedy[fault.remedy.index("ACL SETUSER") :]
+    for name, text in words.items():
+        line = line.replace(name, text)
+    server.command(*shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "keys"),
+    [
+        (None, ""),
+        ({"count": "dbsize"}, ""),
+        ({"count": "scard", "key": "live *sessions", "database": 2}, "~live?\\*sessions"),
+        ({"count": "zcard", "key": "live"}, "~live"),
+    ],
+)
+async def test_every_right_that_redis_withholds_is_named_at_once(
+    redis: RedisServer, tmp_path: Path, sessions: dict[str, object] | None, keys: str
+) -> None:
+    """One fault with one command for all that a scrape will ask; the command mends it and gives no more than is needed."""
+    redis.command("ACL", "SETUSER", ROLE, "reset", "on", f">{ROLE_PASSWORD}")
+    settings = redis_settings(redis, tmp_path, ROLE_PASSWORD, user=ROLE, sessions=sessions)
+    (fault,) = await redis_faults(settings)
+    assert fault.where.endswith(": collectors.redis.servers.redis")
+    assert fault.what.startswith(f"user {ROLE} may not ask PING, INFO, CLIENT")
+    assert fault.remedy.startswith(f"run: ACL SETUSER {ROLE} +ping +info +client|setname")
+    redis_mend(redis, fault)
+    assert await redis_faults(settings) == []
+    about = redis.command("ACL", "GETUSER", ROLE)
+    assert isinstance(about, dict)
+    rules = {"+ping", "+info", "+client|setname"}
+    rules |= {f"+{sessions['count']}"} if sessions else set()
+    rules |= {"+select"} if sessions and "database" in sessions else set()
+    assert set(about[b"commands"].decode().split()) == {"-@all", *rules}
+    assert about[b"keys"].decode() == keys
+    redis.command("ACL", "SETUSER", ROLE, "-info")
+    (fault,) = await redis_faults(settings)
+    assert (fault.what, fault.remedy) == (f"user {ROLE} may not ask INFO", f"run: ACL SETUSER {ROLE} +info")
+    redis.command("ACL", "DELUSER", ROLE)
+
+
+async def test_login_that_redis_refuses_is_told_with_what_to_do(run: Run, redis: RedisServer, tmp_path: Path) -> None:
+    """No password where one is asked for, a wrong one, a user that is not there, one where none is set, nobody there."""
+    locked = RedisServer(run, password="the-servers-own", name="of-checks").start()
+    (fault,) = await redis_faults(redis_settings(locked, tmp_path))
+    assert "NOAUTH" in fault.what or "Authentication required" in fault.what
+    assert "`password_file`" in fault.remedy
+    (fault,) = await redis_faults(redis_settings(locked, tmp_path, "wrong-word"))
+    assert f"write the server's password (`requirepass`) to {tmp_path / 'redis'}" in fault.remedy
+    assert "wrong-word" not in str(fault)
+    assert await redis_faults(redis_settings(locked, tmp_path, "the-servers-own")) == []
+
+    settings = redis_settings(locked, tmp_path, ROLE_PASSWORD, user=ROLE, sessions={"count": "hlen", "key": "live"})
+    (fault,) = await redis_faults(settings)
+    assert ROLE_PASSWORD not in str(fault)
+    redis_mend(locked, fault, PASSWORD=ROLE_PASSWORD)
+    assert await redis_faults(settings) == []
+    locked.stop()
+
+    (fault,) = await redis_faults(redis_settings(redis, tmp_path, "any"))
+    assert "take `password_file` away" in fault.remedy
+    (fault,) = await redis_faults(redis_settings(locked, tmp_path))
+    assert "no answer" in fault.what
+
+
+async def test_what_redis_answers_instead_of_a_number_is_told(redis: RedisServer, tmp_path: Path) -> None:
+    """A key of another type and a database that is not there are the configuration's fault."""
+    redis.command("SET", "live", "text")
+    (fault,) = await redis_faults(redis_settings(redis, tmp_path, sessions={"count": "scard", "key": "live"}))
+    assert "SCARD" in fault.what
+    assert "wrong kind of value" in fault.what
+    (fault,) = await redis_faults(redis_settings(redis, tmp_path, sessions={"database": 99}))
+    assert "SELECT" in fault.what
+
+
 async def test_server_without_an_answer_is_told_and_hides_no_other(checked: Checked) -> None:
     """A server that is not there and one that refuses the password are faults, each at its own place."""
     settings = yaml.safe_load(checked.text())
@@ -177,19 +336,23 @@ async def test_server_without_an_answer_is_told_and_hides_no_other(checked: Chec
     assert len(found) == 3
 
 
-def test_all_of_it_is_exit_code_2(checked: Checked, tmp_path: Path) -> None:
+def test_all_of_it_is_exit_code_2(checked: Checked, redis: RedisServer, tmp_path: Path) -> None:
     """The script prints the files' and the servers' faults together, each with its line, and shows no password."""
     checked.database.sql(
         f"drop index payments_finalized; revoke select on users from {ROLE}; revoke select (locked_at) on users from {ROLE}"
     )
     config = tmp_path / "exporter.yml"
-    config.write_text(checked.text(disk={"paths": {"/x": str(tmp_path / "none")}}))
+    redis.command("ACL", "SETUSER", ROLE, "reset", "on", f">{ROLE_PASSWORD}", "+ping", "+client|setname")
+    of_redis = redis_settings(redis, tmp_path, ROLE_PASSWORD, user=ROLE)
+    config.write_text(checked.text(disk={"paths": {"/x": str(tmp_path / "none")}}, redis=of_redis))
     done = subprocess.run(
         [sys.executable, "-m", "exporter", f"--config.file={config}", "--config.check"],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "3 mistakes" in done.stderr
+    redis.command("ACL", "DELUSER", ROLE)
+    assert "4 mistakes" in done.stderr
+    assert re.search(r"exporter\.yml:\d+: collectors\.redis.*run: ACL SETUSER prep_exporter \+info\)", done.stderr)
     assert "create index concurrently if not exists payments_finalized on payments (finalized_at)" in done.stderr
     assert "GRANT SELECT (locked_at) ON users" in done.stderr
     assert re.search(r"exporter\.yml:\d+: collectors\.payments", done.stderr)

@@ -207,6 +207,20 @@ async def test_unreadable_state_is_put_aside_and_flagged(bench: Bench) -> None:
     assert (await scrape(bench.exporter()))[DISCARDED] == 0
 
 
+async def test_reload_goes_on_telling_what_this_process_has_found(bench: Bench) -> None:
+    """A discarded state stays flagged over reloads of the process that discarded it, and for its own file only."""
+    bench.state.write_text("not a state")
+    exporter = bench.exporter()
+    for _ in range(3):
+        assert (await scrape(exporter))[DISCARDED] == 1
+        before, exporter = exporter, bench.exporter()
+        await bench.end(before)
+        exporter.inherit(before)
+    other = bench.exporter(state_file=str(bench.folder / "other.json"))
+    other.inherit(exporter)
+    assert (await scrape(other))[DISCARDED] == 0
+
+
 async def test_state_of_another_cluster_keeps_the_totals(bench: Bench) -> None:
     """A database that was made anew: counters do not go back, and nothing of its past is counted."""
     first = bench.exporter()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from exporter.collectors.postgres import PostgresCollector
+from exporter.errors import Transient
 from exporter.samples import Collected
 from exporter.sessions import PostgresSession
 from tests.integration.exporter_parts import ROLE, in_seconds, platform, postgres_settings, shown, values
@@ -222,6 +223,29 @@ async def test_frozen_postmaster(own_server: PostgresServer, tmp_path: Path) -> 
     assert found["postgres_connections", "postgres"] >= 1
     await back_to_health(collector)
     await collector.close()
+
+
+async def test_slow_query_is_ended_by_the_server_and_the_session_kept(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """A query that takes longer than there is time ends at the server, before our deadline, and costs no new login."""
+    database = platform(postgres_server)
+    session = PostgresSession("postgres", postgres_settings(database, tmp_path / "secret"))
+    pids = []
+    for _ in range(2):
+        began = time.monotonic()
+        with pytest.raises(Transient, match="statement timeout"):
+            async with session.transaction(in_seconds(1.0)) as connection:
+                pids.append(connection.get_server_pid())
+                await connection.execute("select pg_sleep(30)")
+        assert time.monotonic() - began < 1.0
+        assert (
+            postgres_server.backends("query like '%pg_sleep(30)%' and state = 'active' and pid <> pg_backend_pid()")
+            == []
+        )
+    assert len(set(pids)) == 1
+    await session.close()
+    database.drop()
 
 
 async def test_restarted_server(own_server: PostgresServer, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,7 @@ import trustme
 from exporter.background_settings import ProbesCollector as ProbesSettings
 from exporter.collectors.probes import ProbesCollector
 from exporter.errors import Transient
+from exporter.trust import Trust
 from tests.integration.exporter_parts import in_seconds, shown
 from tests.support.servers import Answer, Request, StubServer, free_port
 
@@ -331,6 +333,28 @@ async def test_certificate_is_checked_and_its_expiry_shown(scheme: str, authorit
     }  # fmt: skip
     expiries = {key[1]: value for key, value in found.items() if key[0].startswith("probe_certificate_expiry")}
     assert expiries == {"valid": EXPIRES.timestamp(), "expired": EXPIRED.timestamp()}
+
+
+async def test_authorities_are_loaded_once_for_all_probes_and_beside_the_loop(
+    authority: tuple[trustme.CA, Path], tmp_path: Path
+) -> None:
+    """Loading them takes long, so it costs nobody's timeout: one context for all that name a file, kept while the file
+    holds what it held, also when it was doubted; a file that is not there is told each time."""
+    _, file = authority
+    trust = Trust([file, None, tmp_path / "none"])
+    made = set(await asyncio.gather(*(trust.context(file) for _ in range(50))))
+    (thread,) = [each for each in threading.enumerate() if each.name == f"authorities {file}"]
+    assert thread is not threading.main_thread()
+    assert len(made) == 1
+    for _ in range(3):
+        trust.doubt(file)
+        assert await trust.context(file) in made
+    assert await trust.context(None) not in made
+    assert await trust.context(file, expired=True) not in made
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            await trust.context(tmp_path / "none")
+    await trust.close()
 
 
 async def test_renewed_authority_is_taken_without_a_restart(tmp_path: Path) -> None:

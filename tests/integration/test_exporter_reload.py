@@ -236,6 +236,43 @@ def test_one_scraper_never_sees_a_counter_fall(exporter: Exporter) -> None:
     wait_until(lambda: exporter.page().get(CHECKS) == 30, "all checks to be counted", 10)
 
 
+def test_probes_count_on_over_reloads(exporter: Exporter) -> None:
+    """Counters and histograms that live in memory: over many reloads none falls or begins anew, and they go on; with
+    another scheme it is another probe."""
+    nobody = free_port()
+    targets = {
+        "web": {"url": f"http://127.0.0.1:{exporter.port}/-/healthy"},
+        "gone": {"url": f"tcp://127.0.0.1:{nobody}"},
+    }
+    exporter.config["collectors"]["probes"] = {
+        "interval": "400ms",
+        "targets": {name: {**target, "timeout": "200ms"} for name, target in targets.items()},
+    }
+    assert exporter.reload().status == 200
+    tried, failed = (
+        key("prep_probe_duration_seconds_count", target="web"),
+        key("prep_probe_failures_total", target="gone", reason="connect"),
+    )
+    wait_until(lambda: exporter.page().get(failed, 0) >= 3, "some rounds", 10)
+    seen: list[tuple[float, float]] = []
+    for number in range(6):
+        exporter.config["collectors"]["disk"]["paths"][f"p{number}"] = "/"
+        assert exporter.reload().status == 200
+        page = exporter.page()
+        seen.append((page[tried], page[failed]))
+    assert seen == sorted(seen)
+    assert min(seen[0]) >= 3
+    wait_until(lambda: exporter.page()[failed] > seen[-1][1] + 1, "the counter to go on", 10)
+    exporter.config["collectors"]["probes"]["targets"]["gone"]["url"] = f"http://127.0.0.1:{nobody}/"
+    assert exporter.reload().status == 200
+    wait_until(
+        lambda: key("prep_probe_status_class", target="gone", status_class="none") in exporter.page(), "HTTP", 10
+    )
+    page = exporter.page()
+    assert page[failed] < seen[-1][1]
+    assert page[tried] >= seen[-1][0]
+
+
 def test_scrape_under_way_is_answered_also_with_postgres_frozen(exporter: Exporter) -> None:
     """A reload waits a moment for it and no longer; what is ready is answered, and the new configuration holds."""
     exporter.page()

@@ -130,9 +130,13 @@ class Run:
 
     def close(self) -> None:
         """End everything of this run and remove its folder (PREP_KEEP_RUN=1 keeps the folder for a look)."""
-        clear(self.path, keep=os.environ.get("PREP_KEEP_RUN") == "1")
+        clear(self.path, keep=True)
         for process in self._spawned:
             process.wait(10)
+        if os.environ.get("PREP_KEEP_RUN") != "1":
+            # Nobody begins or clears meanwhile: a folder that has just lost its lock looks like a dead run's.
+            with _locked_base(self.path.parent):
+                shutil.rmtree(self.path)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

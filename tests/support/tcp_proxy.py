@@ -74,6 +74,7 @@ class TcpProxy:
     """A proxy on 127.0.0.1 in front of `upstream`: a port on 127.0.0.1, (host, port), or the path of a Unix socket.
 
     delay           seconds before each piece is sent on, in both directions
+    garbage         what the client gets instead of each piece of the server's answer; None = the answer
     connections     how many have been accepted since the start
     sent, received  bytes sent on to the server, and back to the client
     lasting         a client that is gone only ends its requests: what it had sent before still arrives at the server
@@ -84,6 +85,7 @@ class TcpProxy:
         self.url = f"http://127.0.0.1:{self.port}"
         self.upstream = upstream
         self.delay = 0.0
+        self.garbage: bytes | None = None
         self.connections = 0
         self.sent = 0
         self.received = 0
@@ -244,6 +246,10 @@ class TcpProxy:
         await self._going.wait()
         return not link.aborted
 
+    def said(self, where: str, piece: bytes) -> bytes:
+        """What is sent on of this piece: an answer may be made garbage."""
+        return piece if where == "request" or self.garbage is None else self.garbage
+
     def allowance(self, where: str, already: int) -> int | None:
         """How many more bytes a connection may carry in this direction before it is reset; None = any number."""
         limit = self._resets.get(where, 0)
@@ -280,6 +286,7 @@ class _Link:
                 seen = seen[-1024:] + piece
                 if not await self._proxy.pass_through(self, where, piece, seen):
                     return self.abort()
+                piece = self._proxy.said(where, piece)
                 allowed = self._proxy.allowance(where, carried)
                 piece = piece if allowed is None else piece[:allowed]
                 carried += len(piece)

@@ -14,19 +14,21 @@ from exporter.background_settings import (
     BackupsCollector,
     Objective,
     Probe,
-    ProbesCollector,
     VendorsCollector,
 )
+from exporter.background_settings import ProbesCollector as ProbesSettings
 from exporter.backup_sources import Entry
 from exporter.catalog import probes as catalog
 from exporter.collectors import backups, probes, vendors
-from exporter.collectors.probes import Tally, status_class
+from exporter.collectors.base import Heir
+from exporter.collectors.probes import ProbesCollector, Tally, status_class
 from exporter.collectors.slo import SloCollector
 from exporter.errors import ConfigError, Transient
 from exporter.probing import Attempt, expiry, judge
 from exporter.samples import HistogramSample, faults
 from exporter.settings import check_files, parse
-from tests.integration.exporter_parts import values
+from tests.integration.exporter_parts import in_seconds, shown, values
+from tests.support.waiting import free_port
 
 NOW = 1_772_359_200.0
 
@@ -86,10 +88,10 @@ def test_probe_that_makes_no_sense_is_refused(value: Mapping[str, Any], told: st
 def test_longest_round(timeouts: list[str], at_once: int, longest: float) -> None:
     """All places are busy until the last probe begins, which may be the longest."""
     targets = {str(number): {"url": "tcp://x:1", "timeout": one} for number, one in enumerate(timeouts)}
-    made = ProbesCollector.model_validate({"targets": targets, "at_once": at_once, "interval": "60s"})
+    made = ProbesSettings.model_validate({"targets": targets, "at_once": at_once, "interval": "60s"})
     assert made.round_timeout == longest
     short = {"targets": targets, "at_once": at_once, "interval": "4s"}
-    assert "longer than the interval of 4 s" in refusal(ProbesCollector, short)
+    assert "longer than the interval of 4 s" in refusal(ProbesSettings, short)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,38 @@ def test_histogram_and_failures_only_rise_and_are_there_from_the_start() -> None
     }
     assert (shown["probe_up", "web"], shown["probe_status_class", "web", "2xx"]) == (0, 1)
     assert shown["probe_certificate_expiry_timestamp_seconds", "web"] == NOW
+
+
+def probes_of(**urls: str) -> ProbesCollector:
+    targets = {name: {"url": url} for name, url in urls.items()}
+    return ProbesCollector(ProbesSettings.model_validate({"targets": targets}))
+
+
+async def test_counts_go_on_with_the_next_collector_for_what_is_still_the_same() -> None:
+    """The same name and scheme counts on, at whatever address; a new target, another scheme, and one that was not there
+    in between begin at 0."""
+    nobody = free_port()
+    first = probes_of(
+        web=f"http://127.0.0.1:{nobody}/", gone=f"tcp://127.0.0.1:{nobody}", db=f"tcp://127.0.0.1:{nobody}"
+    )
+    for _ in range(2):
+        shown(await first.collect(in_seconds(10)))
+    second = probes_of(
+        web=f"http://localhost:{nobody}/health", db=f"http://127.0.0.1:{nobody}/", new="tcp://127.0.0.1:1"
+    )
+    assert isinstance(second, Heir)
+    second.inherit(SloCollector({}))  # another kind of collector has nothing to hand on
+    second.inherit(first)
+    found = shown(await second.collect(in_seconds(10)))
+    tried = {key[1]: value for key, value in found.items() if key[0] == "probe_duration_seconds"}
+    assert tried == {"web": 3, "db": 1, "new": 1}
+    assert (found["probe_failures_total", "web", "connect"], found["probe_failures_total", "db", "connect"]) == (3, 1)
+    third = probes_of(web=f"http://127.0.0.1:{nobody}/", gone=f"tcp://127.0.0.1:{nobody}")
+    third.inherit(second)
+    found = shown(await third.collect(in_seconds(10)))
+    assert (found["probe_duration_seconds", "web"], found["probe_duration_seconds", "gone"]) == (4, 1)
+    for each in (first, second, third):
+        await each.close()
 
 
 def test_probe_without_http_and_tls_has_no_status_and_no_expiry() -> None:

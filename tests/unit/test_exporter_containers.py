@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 
+from exporter.collector_settings import DockerCollector as DockerSettings
 from exporter.collectors import engine_disk
+from exporter.collectors.base import Heir
 from exporter.collectors.containers import ContainersCollector, cgroup_reader
-from exporter.collectors.docker import Container, Machine, cores, parse, parse_stats, samples, timestamp
+from exporter.collectors.docker import (
+    Container,
+    DockerCollector,
+    Machine,
+    cores,
+    parse,
+    parse_stats,
+    samples,
+    timestamp,
+)
 from exporter.collectors.engine_disk import Held
 from exporter.collectors.images import tag_of, tagged
 from exporter.collectors.inventory import Inventory, Reading, Running
@@ -311,6 +322,36 @@ def test_inventory_that_is_too_old_is_not_handed_out() -> None:
     assert len(inventory.running(130)) == 1
     with pytest.raises(Transient, match="31 s ago"):
         inventory.running(131)
+
+
+def docker_on(inventory: Inventory, **changes: Any) -> DockerCollector:
+    settings = DockerSettings.model_validate({"expected_services": ["redis", "web"], **changes})
+    return DockerCollector(settings, inventory, lambda _: None, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({}, {"redis", "web"}),
+        ({"expected_services": ["web", "new"], "interval": "5s"}, {"web"}),
+        ({"project": "other"}, None),
+        ({"base_url": "tcp://elsewhere:2375"}, None),
+    ],
+)
+def test_reload_leaves_no_gap_in_what_runs(changes: dict[str, Any], seen: set[str] | None) -> None:
+    """What the former collector saw of the same project is known at once, as old as it is; of another one nothing."""
+    before, after = Inventory(max_age=30), Inventory(max_age=30)
+    before.put((Running("redis", "1", ""), Running("web", "2", "")), 100)
+    collector = docker_on(after, **changes)
+    assert isinstance(collector, Heir)
+    collector.inherit(docker_on(before))
+    if seen is None:
+        with pytest.raises(Transient, match="has not seen any yet"):
+            after.running(110)
+        return
+    assert {one.service for one in after.running(110)} == seen
+    with pytest.raises(Transient, match="31 s ago"):
+        after.running(131)
 
 
 @pytest.mark.parametrize(
