@@ -33,7 +33,10 @@ def test_labels(alert: str) -> None:
     """Every alert says how bad, what part, which symptom, at which service; no label holds a template."""
     labels = ALERTS[alert]["labels"]
     assert labels.keys() >= {"severity", "component", "symptom", "service"}
-    assert labels.keys() <= {"severity", "component", "symptom", "service", "runbook"}
+    assert labels.keys() <= {"severity", "component", "symptom", "service", "runbook", "hold"}
+    if "hold" in labels:
+        assert "runbook" in labels, "there is nothing to wait for"
+        assert labels["hold"] == TABLE["levels"][labels["severity"]].get("hold"), "no route waits so long"
     assert labels["severity"] in {*TABLE["levels"], "none"}
     assert all(value and "{{" not in value for value in labels.values())
 
