@@ -106,6 +106,7 @@ def test_prometheus_scrapes_and_tells_what_the_rules_need() -> None:
         "prep-exporter",
         "prep-services",
         "prep-remediator",
+        "prep-switch",
         "prometheus",
         "alertmanager",
     }
