@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -13,6 +13,20 @@ from prometheus_client.registry import Collector
 from switch.intake import Worth
 from switch.probing import Look
 from switch.watch import State
+
+SERIES: Mapping[str, str] = {
+    "prep_switch_build_info": "gauge",
+    "prep_switch_watchdog_evaluated_timestamp_seconds": "gauge",
+    "prep_switch_watchdog_due_timestamp_seconds": "gauge",
+    "prep_switch_watchdog_received_total": "counter",
+    "prep_switch_incident": "gauge",
+    "prep_switch_pages_total": "counter",
+    "prep_switch_state_saved": "gauge",
+    "prep_switch_probe_up": "gauge",
+    "prep_switch_probe_last_duration_seconds": "gauge",
+    "prep_switch_probe_last_run_timestamp_seconds": "gauge",
+}
+"""Every series and its kind: what rules may read. Tests hold the page and docs/dead-mans-switch.md to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from switch import watch
 from switch.messages import human, pagerduty, say, slack, trial, webhook
+from switch.metrics import SERIES, Metrics, View
+from switch.probing import Look
 from switch.statefile import decode, encode
 from switch.watch import Rules, State
+from tests.unit.rule_files import ROOT
 
 RULES = Rules(accept=180.0, grace=90.0, repeat=900.0, page_after=180.0, destinations=("phone", "chat"))
 T0 = 1_800_000_000.0
@@ -223,3 +227,28 @@ def test_other_pages_have_their_own_words() -> None:
 def test_durations_for_people(seconds: float, text: str) -> None:
     """Short, with units."""
     assert human(seconds) == text
+
+
+# -- metrics ------------------------------------------------------------------------------------------
+
+
+def test_the_page_the_docs_and_the_list_have_the_same_series() -> None:
+    """What rules may read is there, with its kind, in the text that Prometheus reads, and told."""
+    state = watch.look(heard_at(T0), T0 + 180, RULES)
+    view = View(state, watch.due(state, RULES), Look(True, 0.1), T0, saved=True)
+    text = Metrics("0", RULES.destinations, lambda: view).page().decode()
+    kinds = dict(re.findall(r"^# TYPE (prep_switch_\w+) (\w+)$", text, re.MULTILINE))
+    kinds.pop("prep_switch_watchdog_received_created", None)
+    kinds.pop("prep_switch_pages_created", None)
+    assert kinds == SERIES
+    page = (ROOT / "docs" / "dead-mans-switch.md").read_text()
+    assert dict(re.findall(r"^\| `(prep_switch_\w+)` \| (\w+) \|", page, re.MULTILINE)) == SERIES
+
+
+def test_without_a_probe_there_is_no_word_of_one() -> None:
+    """A rule that reads `prep_switch_probe_up == 1` must not be held back by a probe that nobody runs."""
+    state = watch.begin(None, T0, RULES)
+    view = View(state, watch.due(state, RULES), None, 0.0, saved=True)
+    text = Metrics("0", (), lambda: view).page().decode()
+    assert "prep_switch_probe_up" not in text
+    assert "prep_switch_watchdog_evaluated" not in text
