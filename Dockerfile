@@ -1,5 +1,5 @@
 # The images of prep-ops, one stage each:
-#   ops   exporter, remediator and prepctl: what a production host runs
+#   ops   exporter, remediator, switch and prepctl: what a production host runs
 #   demo  the demo platform's services: the same, and Stripe's SDK
 # `scripts/images` builds them. It first puts the pinned, hash-checked wheels of requirements.lock into build/images/, so that the
 # build itself needs no network, and passes the base: the public image below, or prep-local/python where no registry is reachable.
@@ -18,8 +18,8 @@ RUN /opt/pip/bin/pip --python /opt/prep/bin/python install --quiet --no-index --
 
 FROM ${BASE} AS ops
 # A new volume takes over the owner of the folder that it is mounted on; the services run as this user and may write nothing else.
-RUN mkdir -p /var/lib/prep-exporter /var/lib/prep-remediator /etc/prep \
-    && chown 65532:65532 /var/lib/prep-exporter /var/lib/prep-remediator
+RUN mkdir -p /var/lib/prep-exporter /var/lib/prep-remediator /var/lib/prep-switch /etc/prep \
+    && chown 65532:65532 /var/lib/prep-exporter /var/lib/prep-remediator /var/lib/prep-switch
 COPY --from=build /opt/prep /opt/prep
 ENV PATH=/opt/prep/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532

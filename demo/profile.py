@@ -26,6 +26,7 @@ from rich.table import Table as RichTable
 LAYOUT = (
     ("config/exporter.yml", "exporter.yml"),
     ("config/remediator.yml", "remediator.yml"),
+    ("config/switch.yml", "switch.yml"),
     ("runbooks/*.yml", "runbooks"),
     ("prometheus/prometheus.yml", "prometheus/prometheus.yml"),
     ("alert-rules/*.rules.yml", "alert-rules"),

@@ -32,6 +32,7 @@ PORTS = {
     "exporter": ("PREP_PORT_EXPORTER", 11470),
     "remediator": ("PREP_PORT_REMEDIATOR", 11471),
     "inbox": ("PREP_PORT_INBOX", 8025),
+    "switch": ("PREP_PORT_SWITCH", 8026),
     "grafana": ("PREP_PORT_GRAFANA", 3001),
 }
 Json = Any

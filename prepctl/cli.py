@@ -1,7 +1,7 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check` reads files
-only.
+Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check` and `severity:*` read
+and write files only.
 """
 
 from __future__ import annotations
@@ -291,6 +291,42 @@ def runbook_check(
     from prepctl.runbooks import check  # noqa: PLC0415 - it loads every driver; the other commands start at once
 
     for row in check(folder, _duration(scrape_interval) or 15.0):
+        typer.echo(show.clean(row))
+
+
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds alert-rules/.")]
+
+
+@app.command("severity:generate")
+def severity_generate(
+    root: Root = Path(),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 when a file differs.")] = False,
+) -> None:
+    """Write from alert-rules/severity.yml: Alertmanager's files, the rules' response times, docs/severity.md."""
+    from prepctl.severity import generate  # noqa: PLC0415 - as above
+
+    for row in generate(root, check=check):
+        typer.echo(show.clean(row))
+
+
+@app.command("severity:fragment")
+def severity_fragment(root: Root = Path()) -> None:
+    """Print what to copy into an Alertmanager that is there already; then ask severity:check-merge."""
+    from prepctl.severity import fragment  # noqa: PLC0415 - as above
+
+    typer.echo(fragment(root), nl=False)
+
+
+@app.command("severity:check-merge")
+def severity_check_merge(
+    file: Annotated[Path, typer.Argument(help="The merged configuration of Alertmanager.")],
+    root: Root = Path(),
+    environment: Annotated[str, typer.Option(help="Label `environment` of the alerts.")] = "production",
+) -> None:
+    """Does anything in a merged configuration mute or misroute our alerts? Needs no server."""
+    from prepctl.severity import check_merge  # noqa: PLC0415 - as above
+
+    for row in check_merge(file, root, environment):
         typer.echo(show.clean(row))
 
 

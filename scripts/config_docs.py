@@ -1,7 +1,7 @@
-"""The page docs/configuration.md, made from the settings models of the remediator and the exporter.
+"""The page docs/configuration.md, made from the settings models of the remediator, the exporter and the switch.
 
 `python scripts/config_docs.py` writes it; `--check` compares, with exit code 1 when it differs. In: the fields, their
-defaults and bounds, and the text under each field. Out: one Markdown page. It stands outside of both packages, because
+defaults and bounds, and the text under each field. Out: one Markdown page. It stands outside of these packages, because
 they must not import each other.
 """
 
@@ -24,18 +24,20 @@ from pydantic.fields import FieldInfo
 
 from exporter.settings import Settings as ExporterSettings
 from remediator.settings import Settings as RemediatorSettings
+from switch.settings import Settings as SwitchSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 PROGRAMS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Remediator", "`prep-remediator`; the shipped file is `config/remediator.yml`.", RemediatorSettings),
     ("Exporter", "`prep-exporter`; the shipped file is `config/exporter.yml`.", ExporterSettings),
+    ("Switch", "`prep-switch`; the shipped file is `config/switch.yml`.", SwitchSettings),
 )
 
 _HEAD = """\
 # Configuration
 
-Made from `remediator/settings.py`, `exporter/settings.py` and `exporter/collector_settings.py` by
-`python scripts/config_docs.py`; a test holds them equal.
+Made from `remediator/settings.py`, `exporter/settings.py`, `exporter/collector_settings.py` and
+`switch/settings.py` by `python scripts/config_docs.py`; a test holds them equal.
 
 Each program reads one YAML file, which `--config.file` names. A key that is not listed here is refused, and so is a
 value out of its range. `--config.check` tells every fault and starts nothing; with a fault the exit code is 2.
@@ -43,8 +45,8 @@ value out of its range. `--config.check` tells every fault and starts nothing; w
 - A **duration** is written with its unit: `500ms`, `15s`, `2m`, `1h30m`.
 - A **secret** comes by file only. The file is read when it is used, so a new secret needs no restart.
 - **required** keys have no default. `<name>` is a name of your choice.
-- The remediator reads its file at the start: a change needs a restart. The exporter reads it anew on SIGHUP and
-  `POST /-/reload` (`docs/web.md`).
+- Remediator and switch read their files at the start: a change needs a restart. The exporter reads it anew on SIGHUP
+  and `POST /-/reload` (`docs/web.md`).
 """
 _TABLE = ("| Key | Default | Kind and unit | Meaning |", "|---|---|---|---|")
 _DURATIONS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))

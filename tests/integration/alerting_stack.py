@@ -171,9 +171,11 @@ def servers(
     token.write_text(f"{TOKEN}\n", encoding="utf-8")
     told_at = told.url.removeprefix("http://")
     routes = (folder / ALERTMANAGER).read_text(encoding="utf-8")
-    for name in ("remediator:11471", "inbox:8025"):
+    for name in ("remediator:11471", "inbox:8025", "switch:8026"):
         routes = routes.replace(name, told_at)
-    alertmanager = AlertmanagerServer(run, routes.replace("/run/secrets/remediator_token", str(token)))
+    for name in ("remediator_token", "switch_token"):
+        routes = routes.replace(f"/run/secrets/{name}", str(token))
+    alertmanager = AlertmanagerServer(run, routes)
     config = (folder / PROMETHEUS).read_text(encoding="utf-8")
     for name, address in {
         "exporter:11470": exporter.address,
@@ -181,6 +183,7 @@ def servers(
         "payments:8080": other.address,
         "load:8080": other.address,
         "remediator:11471": other.address,
+        "switch:8026": other.address,
         "alertmanager:9093": f"127.0.0.1:{alertmanager.port}",
     }.items():
         config = config.replace(name, address)

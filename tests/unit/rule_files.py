@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "alert-rules").glob("*.rules.yml"))
 RULE_TESTS = sorted((ROOT / "alert-rules" / "tests").glob("*.test.yml"))
 ALERTMANAGER = ROOT / "alertmanager" / "alertmanager.yml"
-PEOPLE = ROOT / "alertmanager" / "receivers.people.yml"
+PEOPLE = ROOT / "alertmanager" / "alertmanager.people.yml"
 
 
 def read(path: Path) -> Any:

@@ -15,11 +15,16 @@ from exporter.settings import Settings as ExporterSettings
 from remediator.durations import seconds
 from remediator.settings import Settings as RemediatorSettings
 from scripts import config_docs
+from switch.settings import Settings as SwitchSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = config_docs.page()
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \| (.+?) \| (.*) \|$", re.MULTILINE)
-PARTS: dict[str, type[BaseModel]] = {"Remediator": RemediatorSettings, "Exporter": ExporterSettings}
+PARTS: dict[str, type[BaseModel]] = {
+    "Remediator": RemediatorSettings,
+    "Exporter": ExporterSettings,
+    "Switch": SwitchSettings,
+}
 
 
 def part(title: str) -> dict[str, tuple[str, str, str]]:
@@ -77,7 +82,9 @@ def test_every_key_has_its_row_and_its_meaning(title: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(("title", "file"), [("Remediator", "remediator.yml"), ("Exporter", "exporter.yml")])
+@pytest.mark.parametrize(
+    ("title", "file"), [("Remediator", "remediator.yml"), ("Exporter", "exporter.yml"), ("Switch", "switch.yml")]
+)
 def test_every_key_of_the_shipped_file_is_on_the_page(title: str, file: str) -> None:
     """Whoever reads a shipped file finds each of its keys."""
     known = [re.escape(key).replace("<name>", r"[^.]+") for key in part(title)]

@@ -33,7 +33,10 @@ def test_labels(alert: str) -> None:
     """Every alert says how bad, what part, which symptom, at which service; no label holds a template."""
     labels = ALERTS[alert]["labels"]
     assert labels.keys() >= {"severity", "component", "symptom", "service"}
-    assert labels.keys() <= {"severity", "component", "symptom", "service", "runbook"}
+    assert labels.keys() <= {"severity", "component", "symptom", "service", "runbook", "hold"}
+    if "hold" in labels:
+        assert "runbook" in labels, "there is nothing to wait for"
+        assert labels["hold"] == TABLE["levels"][labels["severity"]].get("hold"), "no route waits so long"
     assert labels["severity"] in {*TABLE["levels"], "none"}
     assert all(value and "{{" not in value for value in labels.values())
 
@@ -42,7 +45,8 @@ def test_labels(alert: str) -> None:
 def test_annotations(alert: str) -> None:
     """What, how bad with a humanized value, what to do first, how soon, and where to read on."""
     notes = ALERTS[alert]["annotations"]
-    assert notes.keys() == {"summary", "description", "response_time", "runbook_url", "dashboard_url"}
+    own = {"evaluated_at"} if alert == "Watchdog" else set()  # for the dead man's switch
+    assert notes.keys() == {"summary", "description", "response_time", "runbook_url", "dashboard_url"} | own
     assert re.fullmatch(r"[A-Z].*[.]", notes["summary"]), "a sentence"
     assert "{{" not in notes["summary"], "the summary carries no value, so that it groups"
     assert re.search(r"\{\{ \$value \| humanize\w* \}\}", notes["description"])

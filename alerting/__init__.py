@@ -1,0 +1,1 @@
+"""alert-rules/severity.yml and slo.yml as data -> routes, rules, pages."""
