@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rule_files import ALERTMANAGER, ROOT, alerts, read, severity
+from tests.unit.rule_files import ALERTMANAGER, ROOT, RULE_TESTS, alerts, read, severity
 
 ALERTS = alerts()
 TABLE = severity()
@@ -20,6 +20,7 @@ OWN_ALERTS = (
     "RemediationNeedsPeople",
     "RemediatorDeadLetter",
 )
+SERVICE_BY_SERIES = {name for name, rule in ALERTS.items() if "service" not in rule["labels"]}
 PAGES = sorted({*ALERTS, *OWN_ALERTS})
 
 
@@ -32,10 +33,22 @@ def response_time(level: str) -> str:
 def test_labels(alert: str) -> None:
     """Every alert says how bad, what part, which symptom, at which service; no label holds a template."""
     labels = ALERTS[alert]["labels"]
-    assert labels.keys() >= {"severity", "component", "symptom", "service"}
+    assert labels.keys() >= {"severity", "component", "symptom"}
+    # Where each series is another service's, the expression gives the label: the case in which it fires shows it.
+    assert "service" in labels or alert in SERVICE_BY_SERIES
     assert labels.keys() <= {"severity", "component", "symptom", "service", "runbook"}
     assert labels["severity"] in {*TABLE["levels"], "none"}
     assert all(value and "{{" not in value for value in labels.values())
+
+
+@pytest.mark.parametrize("alert", sorted(SERVICE_BY_SERIES))
+def test_service_comes_with_the_series(alert: str) -> None:
+    """Whoever is told of the alert is told of which service: it fires with the label in each of its cases."""
+    groups = [group for path in RULE_TESTS for group in read(path)["tests"]]
+    asked = [test for group in groups for test in group.get("alert_rule_test", ()) if test["alertname"] == alert]
+    fired = [expected["exp_labels"] for test in asked for expected in test["exp_alerts"]]
+    assert fired
+    assert all(labels.get("service") for labels in fired)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -57,7 +70,7 @@ def test_both_forms_of_a_symptom_share_what_inhibition_compares() -> None:
     seen: dict[str, set[tuple[str, str]]] = {}
     for rule in ALERTS.values():
         labels = rule["labels"]
-        seen.setdefault(labels["symptom"], set()).add((labels["service"], labels["component"]))
+        seen.setdefault(labels["symptom"], set()).add((labels.get("service", "by series"), labels["component"]))
     assert all(len(targets) == 1 for targets in seen.values()), seen
 
 
