@@ -1,9 +1,9 @@
 """Write the pinned lists of the metrics of other people's exporters: tests/data/third_party/*.json.
 
 In: the programs of this machine (Debian's packages as a rule), run for a moment against servers that are started for
-it, and for cAdvisor, of which Debian has no package, its documentation. Out: a file a program with its version and, by name, type and label names. Run it when a
-version is to be pinned anew: `python -m scripts.third_party_metrics`. It must never be part of the product: the lists
-only say what a rule may read.
+it, and for cAdvisor, of which Debian has no package, its documentation. Out: a file a program with its version and, by
+name, type and label names. Run it when a version is to be pinned anew: `python -m scripts.third_party_metrics`. It must
+never be part of the product: the lists only say what a rule may read.
 
 What a program shows depends on the machine and on what it watches, so the servers here are given what the rules ask
 for: a replica with a slot, an open transaction, a key that expires, a rule that fails, a receiver.
@@ -96,7 +96,7 @@ def write(program: str, version: str, source: str, metrics: dict[str, dict[str, 
 
 
 def version(program: str) -> str:
-    """`0.11.1` of `postgres_exporter, version 0.11.1 (...)` or of redis_exporter's log line `Redis Metrics Exporter v1.45.0`."""
+    """`0.11.1` of `postgres_exporter, version 0.11.1 (...)`; redis_exporter says `Redis Metrics Exporter v1.45.0`."""
     done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
     found = re.search(r"(?:version |Exporter v?)(\d[\w.]*)", done.stdout + done.stderr)
     if found is None:
