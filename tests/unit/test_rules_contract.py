@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rule_contract import PINNED, given, named, problems, promql, ranges, recordings, selectors
-from tests.unit.rule_files import RULE_TESTS, read, rules
+from tests.unit.rule_files import case_groups, rules
 
 RULES = list(rules())
 RAW_LONG_RANGES: dict[str, str] = {}
@@ -108,12 +108,7 @@ def test_both_feeds_are_proven() -> None:
         for each in selectors(promql.parse(rule["expr"]))
         if named(each) in given() and given()[named(each)].source not in ("catalog", "remediator")
     }
-    fed = {
-        series["series"].partition("{")[0]
-        for path in RULE_TESTS
-        for group in read(path)["tests"]
-        for series in group.get("input_series", ())
-    }
+    fed = {series["series"].partition("{")[0] for group in case_groups() for series in group.get("input_series", ())}
     assert foreign - fed == set()
 
 

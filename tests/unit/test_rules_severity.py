@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rule_files import ALERTMANAGER, ROOT, RULE_TESTS, alerts, read, severity
+from tests.unit.rule_files import ALERTMANAGER, ROOT, alerts, case_groups, read, severity
 
 ALERTS = alerts()
 TABLE = severity()
@@ -44,8 +44,7 @@ def test_labels(alert: str) -> None:
 @pytest.mark.parametrize("alert", sorted(SERVICE_BY_SERIES))
 def test_service_comes_with_the_series(alert: str) -> None:
     """Whoever is told of the alert is told of which service: it fires with the label in each of its cases."""
-    groups = [group for path in RULE_TESTS for group in read(path)["tests"]]
-    asked = [test for group in groups for test in group.get("alert_rule_test", ()) if test["alertname"] == alert]
+    asked = [test for group in case_groups() for test in group.get("alert_rule_test", ()) if test["alertname"] == alert]
     fired = [expected["exp_labels"] for test in asked for expected in test["exp_alerts"]]
     assert fired
     assert all(labels.get("service") for labels in fired)
