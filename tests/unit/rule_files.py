@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ RULE_TESTS = sorted((ROOT / "alert-rules" / "tests").glob("*.test.yml"))
 ALERTMANAGER = ROOT / "alertmanager" / "alertmanager.yml"
 PEOPLE = ROOT / "alertmanager" / "alertmanager.people.yml"
 
+# libyaml's loader where PyYAML has it: ten times as quick, and as safe.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 def read(path: Path) -> Any:
     """One YAML document."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), _LOADER)
 
 
 def rules() -> Iterator[dict[str, Any]]:
@@ -31,6 +35,12 @@ def rules() -> Iterator[dict[str, Any]]:
 def alerts() -> dict[str, dict[str, Any]]:
     """Alerting rules by name."""
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+@cache
+def case_groups() -> tuple[dict[str, Any], ...]:
+    """The test groups of all promtool files, each with `file`, its name. Read once: hundreds of tests ask. Read only."""
+    return tuple({**group, "file": path.name} for path in RULE_TESTS for group in read(path)["tests"])
 
 
 def severity() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rule_files import ALERTMANAGER, ROOT, alerts, read, severity
+from tests.unit.rule_files import ALERTMANAGER, ROOT, alerts, case_groups, read, severity
 
 ALERTS = alerts()
 TABLE = severity()
@@ -20,6 +20,7 @@ OWN_ALERTS = (
     "RemediationNeedsPeople",
     "RemediatorDeadLetter",
 )
+SERVICE_BY_SERIES = {name for name, rule in ALERTS.items() if "service" not in rule["labels"]}
 PAGES = sorted({*ALERTS, *OWN_ALERTS})
 
 
@@ -43,6 +44,15 @@ def test_labels(alert: str) -> None:
         assert labels["hold"] == TABLE["levels"][labels["severity"]].get("hold"), "no route waits so long"
     assert labels["severity"] in {*TABLE["levels"], "none"}
     assert all(value and "{{" not in value for value in labels.values())
+
+
+@pytest.mark.parametrize("alert", sorted(SERVICE_BY_SERIES))
+def test_service_comes_with_the_series(alert: str) -> None:
+    """Whoever is told of the alert is told of which service: it fires with the label in each of its cases."""
+    asked = [test for group in case_groups() for test in group.get("alert_rule_test", ()) if test["alertname"] == alert]
+    fired = [expected["exp_labels"] for test in asked for expected in test["exp_alerts"]]
+    assert fired
+    assert all(labels.get("service") for labels in fired)
 
 
 @pytest.mark.parametrize("alert", ALERTS)

@@ -1,0 +1,139 @@
+"""What a round of all rules costs a real Prometheus: it must leave room for the scrapes, on the smallest machine too."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import statistics
+import time
+from collections.abc import Iterator
+
+from tests.support.servers import PrometheusServer, Run, StubMetrics
+from tests.unit.rule_contract import Known, given, named, promql, selectors
+from tests.unit.rule_files import RULES, rules
+
+SERIES = 10_000
+ROUNDS = 20
+"""Rounds that are measured, one a second; the first ones fill the ranges: 20 samples are 5 minutes at 15 s."""
+LIMIT_SECONDS = 0.050
+OPEN = {
+    "server": ("postgres", "postgres-replica", "redis"),
+    "replica": ("postgres-replica",),
+    "compose_service": tuple(f"service-{number}" for number in range(40)),
+    "container_label_com_docker_compose_service": tuple(f"service-{number}" for number in range(40)),
+    "path": ("/", "/data"),
+    "mountpoint": ("/", "/data", "/srv"),
+    "target": tuple(f"target-{number}" for number in range(10)),
+}
+"""Values of labels that come out of a configuration; one value for what is not named here."""
+JOBS = {
+    "catalog": "prep-exporter",
+    "remediator": "prep-remediator",
+    "prometheus": "prometheus",
+    "prometheus-alertmanager": "alertmanager",
+}
+ZERO = (
+    "prep_container_image_outdated", "prep_container_oom_killed", "prep_exporter_series_dropped_total",
+    "prep_remediator_doubts_open", "prep_remediator_paused", "prep_replication_replay_paused",
+    "prep_replication_unexpected_receivers", "prep_postgres_blocked_sessions", "prep_postgres_long_running_queries",
+    "redis_loading_dump_file",
+)  # fmt: skip
+"""Gauges that are 0 where all is well."""
+WELL_STATES = {"state": ("running", "ready", "active", "free"), "health": ("healthy",), "role": ("primary",)}
+"""Of a state set the one that is 1 where all is well."""
+ACTIVE_ALERTS = 15
+"""Pending and firing ones at most: each writes its annotations anew each round, and a platform on fire is not the measure."""
+_REQUESTS = ("prep_http_request_duration_seconds_bucket", "prep_http_requests_total")
+
+
+def lines() -> Iterator[str]:
+    """Every series that a rule reads, of our exporter and of the others, then request metrics up to the number.
+
+    The page says `job`, `instance` and `service` itself, so that one target stands for all.
+    """
+    count = 0
+    wanted = {named(each) for rule in rules() for each in selectors(promql.parse(rule["expr"]))}
+    for name in sorted(wanted & given().keys() - {*_REQUESTS, "up", "ALERTS"}):
+        known = given()[name]
+        for labels in _labels(known):
+            service = "redis" if name.startswith("redis_") else "postgres"
+            job = JOBS.get(known.source, known.source)
+            where = {"job": job, "instance": f"{job}:1", "service": service}
+            yield _line(name, {**labels, **where}, _well(name, labels))
+            count += 1
+    duration = given()[_REQUESTS[0]].labels["le"] or frozenset()
+    for service, number, code in itertools.product(("payments", "python-compliance", "load"), range(500), range(4)):
+        common = {"job": "prep-services", "instance": f"{service}:1", "service": service, "method": "GET"}
+        common["handler"] = "/v1/checks" if number == 0 else f"/route/{number}"
+        if code == 0:
+            for bound in sorted(duration):
+                yield _line(_REQUESTS[0], {**common, "le": bound})
+                count += 1
+        yield _line(_REQUESTS[1], {**common, "code_class": f"{code + 2}xx"})
+        count += 1
+        if count >= SERIES:
+            return
+
+
+def _labels(known: Known) -> Iterator[dict[str, str]]:
+    own = [name for name in known.labels if name not in ("job", "instance", "service")]
+    for values in itertools.product(*(sorted(known.labels[name] or OPEN.get(name, ("x",))) for name in own)):
+        yield dict(zip(own, values, strict=True))
+
+
+def _well(name: str, labels: dict[str, str]) -> float:
+    """A value that no alert is made of."""
+    if name.endswith("_timestamp_seconds"):
+        return time.time() + 60
+    if name in ZERO or "_cursor_" in name:
+        return 0
+    for label, values in WELL_STATES.items():
+        if label in labels and name.startswith("prep_"):
+            return float(labels[label] in values and labels.get("server") != "postgres-replica")
+    if re.search(r"_(max|limit|size|free|avail|files|max_connections|maxclients)(_bytes|_cores|_free)?$", name):
+        return 50 if re.search(r"_(free|avail)(_bytes)?$", name) else 100
+    return 1
+
+
+def _line(name: str, labels: dict[str, str], value: float = 1) -> str:
+    pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return f"{name}{{{pairs}}} {value!r}"
+
+
+def test_a_round_of_all_rules_is_cheap(run: Run) -> None:
+    """With 10,000 series all groups together take at most 50 ms a round, by Prometheus' own measure."""
+    page = "\n".join(lines()) + "\n"
+    assert page.count("\n") >= SERIES
+    timing = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    with StubMetrics() as target:
+        target.set_text(page)
+        address = target.url.removeprefix("http://")
+        with PrometheusServer(run, {"global": timing}, {path.name: path for path in RULES}) as prometheus:
+            own = [{"targets": [f"127.0.0.1:{prometheus.port}"]}]
+            jobs = [
+                {"job_name": "all", "honor_labels": True, "static_configs": [{"targets": [address]}]},
+                {"job_name": "own", "static_configs": own},
+            ]
+            prometheus.reload({"global": timing, "scrape_configs": jobs})
+            prometheus.wait_for(f'scrape_samples_scraped{{job="all"}} >= {SERIES}')
+            prometheus.wait_for('count(prometheus_rule_group_last_duration_seconds{job="own"})')
+            seconds = rounds(prometheus)
+            active = [each["labels"]["alertname"] for each in prometheus.alerts()]
+            failures = prometheus.value('sum(prometheus_rule_evaluation_failures_total{job="own"})')
+    print(
+        f"{len(seconds)} rounds: median {statistics.median(seconds) * 1000:.1f} ms, most {max(seconds) * 1000:.1f} ms"
+    )
+    assert len(active) <= ACTIVE_ALERTS, active
+    assert failures == 0, "a rule that fails costs nothing"
+    assert statistics.median(seconds) <= LIMIT_SECONDS, seconds
+
+
+def rounds(prometheus: PrometheusServer) -> list[float]:
+    """Seconds of all groups in each of the later half of the rounds: by then the ranges are full."""
+    found = []
+    for _ in range(2 * ROUNDS):
+        time.sleep(0.5)
+        total = prometheus.value('sum(prometheus_rule_group_last_duration_seconds{job="own"})')
+        if total is not None:
+            found.append(total)
+    return found[len(found) // 2 :]
