@@ -1,8 +1,8 @@
 """What a rule may read: every metric that something really gives, with its labels, and what an expression asks of them.
 
 In: PromQL. Out: a list of sentences about what it asks and nobody gives; empty when all is well. The sources: the
-exporter's catalog (the services' request metrics are in it), the remediator's own registry, the rules' recordings, and
-the pinned lists of other people's programs in tests/data/third_party (scripts/third_party_metrics.py).
+exporter's catalog (the services' request metrics are in it), the remediator's own registry, the switch's table, the
+rules' recordings, and the pinned lists of other people's programs in tests/data/third_party (scripts/third_party_metrics.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import promql_parser as promql
 
 from exporter.catalog import COLLECTORS, METRICS
 from remediator.metrics import Metrics
+from switch.metrics import SERIES as SWITCH
 from tests.unit.rule_files import ROOT, rules
 
 TARGET_LABELS = frozenset({"job", "instance", "service"})
@@ -73,6 +74,8 @@ def given() -> Mapping[str, Known]:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             own: Any = getattr(collector, "_labelnames", ())
             _enter(found, name, family.type, dict.fromkeys(own), "remediator")
+    for name, kind in SWITCH.items():
+        _enter(found, name, kind, {}, "switch")
     for path in PINNED:
         pinned = json.loads(path.read_text(encoding="utf-8"))
         for name, each in pinned["metrics"].items():
