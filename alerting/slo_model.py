@@ -217,8 +217,8 @@ class Objective(Strict):
             if factor * self.budget >= 1:
                 most = number(round(pair.long / (self.budget * self.window), 4))
                 raise ValueError(
-                    f"an alert could never fire: {means}, for which {number(factor * self.budget * 100)} % of all events"
-                    f" would have to be bad; with this objective the pair's budget must be under {most}"
+                    f"an alert could never fire: {means}, for which {number(factor * self.budget * 100)} % of all"
+                    f" events would have to be bad; with this objective the pair's budget must be under {most}"
                 )
             if factor < 1:
                 raise ValueError(f"an alert would fire within the objective: {means}, and 1 is what the budget is for")
@@ -246,7 +246,7 @@ class SloFile(Strict):
 
     format: Literal[1]
     group: Name = "slo"
-    """Beginning of the rule groups' names; unique among the files that one Prometheus reads."""
+    """Name of the rule group; unique among the files that one Prometheus reads."""
     links: Links | None = None
     objectives: Mapping[Name, Objective] = Field(min_length=1)
     retention: Retention | None = None
@@ -260,7 +260,8 @@ class SloFile(Strict):
                 if seen.setdefault(alert.name, (alert.severity, name))[0] != alert.severity:
                     level, first = seen[alert.name]
                     raise ValueError(
-                        f"{alert.name} is {level} in {first} and {alert.severity} in {name}: give it two names or one level"
+                        f"{alert.name} is {level} in {first} and {alert.severity} in {name};"
+                        " give it two names or one level"
                     )
         return self
 

@@ -40,14 +40,13 @@ SAMPLES_AN_EVENT = BASE // INTERVAL
 
 
 def groups(file: SloFile, response_times: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Rule groups of a file. `response_times` by level become annotations; a level that is not there has none."""
-    writer = _Writer(file, response_times)
-    made = [
-        {"name": f"{file.group}-events", "interval": promql(INTERVAL), "rules": list(_counts(file))},
-        {"name": f"{file.group}-windows", "interval": promql(INTERVAL), "rules": list(_windows(file))},
-        {"name": f"{file.group}-alerts", "interval": promql(INTERVAL), "rules": list(writer.all())},
-    ]
-    return [group for group in made if group["rules"]]
+    """Rule groups of a file. `response_times` by level become annotations; a level that is not there has none.
+
+    One group: its rules are evaluated in their order and at one moment. Groups of their own would be evaluated at
+    different moments, and each layer would add up to an interval of delay.
+    """
+    rules = [*_counts(file), *_windows(file), *_Writer(file, response_times).all()]
+    return [{"name": file.group, "interval": promql(INTERVAL), "rules": rules}]
 
 
 def windows(one: Objective) -> list[int]:
@@ -102,11 +101,12 @@ def _windows(file: SloFile) -> Iterator[Rule]:
         text, chosen = promql(window), f'{{slo=~"{"|".join(names)}"}}'
         if window > RAW_UP_TO:
             for what in ("events", "bad_events"):
+                # Raw ranges would read every series of every counter for weeks; this reads one an objective.
                 expr = f"sum_over_time(slo:{what}:increase{promql(BASE)}{chosen}[{text}]) / {SAMPLES_AN_EVENT}"
                 yield {"record": f"slo:{what}:increase{text}", "expr": expr}
         yield {
             "record": f"slo:bad_events_per_events:ratio{text}",
-            "expr": f"slo:bad_events:increase{text}{chosen} / (slo:events:increase{text}{chosen} > 0)",
+            "expr": f"slo:bad_events:increase{text}{chosen}\n/\n(slo:events:increase{text}{chosen} > 0)",
         }
     for name, one in file.objectives.items():
         yield from _budget(name, one)
@@ -220,13 +220,15 @@ class _Writer:
                 f"  time() - prometheus_tsdb_lowest_timestamp_seconds{job} < {needed}\n"
                 "  and on (job, instance)\n"
                 f"  prometheus_tsdb_time_retentions_total{job} + prometheus_tsdb_size_retentions_total{job} > 0\n"
-                ")"
+                ")\n"
+                "or\n"
+                f"0 * absent(prometheus_tsdb_lowest_timestamp_seconds{job})"
             ),
             labels={"component": "slo", "symptom": "retention-short", "service": "prometheus"},
             summary="Prometheus forgets samples that the error budgets still need.",
             description=(
-                "How far back the samples of {{ $labels.instance }} reach: {{ $value | humanizeDuration }};"
-                f" the objectives need {promql(needed)}. {one.alert.first}"
+                "How far back the samples of Prometheus reach: {{ $value | humanizeDuration }} (0s: it does not scrape"
+                f" itself, so nobody can tell); the objectives need {promql(needed)}. {one.alert.first}"
             ),
             slo="",
         )

@@ -42,6 +42,6 @@ def severity() -> dict[str, Any]:
 def run(*command: str | Path) -> str:
     """Run a checker to its end: what it printed. Raises AssertionError with all it said when it objects."""
     line = [str(part) for part in command]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
     assert done.returncode == 0, f"{' '.join(line)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout
