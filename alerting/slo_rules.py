@@ -8,8 +8,10 @@ Layers, all evaluated every INTERVAL:
 
     slo:events:increase5m, slo:bad_events:increase5m     of the counters; one series an objective
     ...:increase30m, ...:increase1h                      of the counters too: no lag in what wakes people
-    ...:increase6h ... 30d                               the 5m recordings added up: each event is in
+    ...:increase2h ... 6h                                the 5m recordings added up: each event is in
                                                          BASE / INTERVAL of them, hence the division
+    ...:tile15m                                          the same over 15m, but only every 15 minutes: side by side
+    ...:increase1d ... 30d                               the tiles added up; over 30 days a fifteenth of the samples
     slo:bad_events_per_events:ratio5m ... 30d            bad by all; no sample where there was no event
     slo:error_budget_left:ratio, :events                 of the objective's own window; always a number
 """
@@ -35,6 +37,10 @@ from alerting.slo_model import (
 )
 
 Rule = dict[str, Any]
+TILE = 900
+"""Seconds: how long a tile is, and how late a window that is made of them may be."""
+TILED_FROM = 6 * 3600
+"""Seconds: windows longer than this are made of tiles; they move slowly, and page nobody."""
 SAMPLES_AN_EVENT = BASE // INTERVAL
 """In how many samples of the 5m recordings one event is counted."""
 
@@ -97,19 +103,44 @@ def _windows(file: SloFile) -> Iterator[Rule]:
     for name, one in file.objectives.items():
         for window in windows(one):
             used.setdefault(window, []).append(name)
+    yield from _tiles(used)
     for window, names in sorted(used.items()):
         text, chosen = promql(window), f'{{slo=~"{"|".join(names)}"}}'
         if window > RAW_UP_TO:
             for what in ("events", "bad_events"):
-                # Raw ranges would read every series of every counter for weeks; this reads one an objective.
-                expr = f"sum_over_time(slo:{what}:increase{promql(BASE)}{chosen}[{text}]) / {SAMPLES_AN_EVENT}"
-                yield {"record": f"slo:{what}:increase{text}", "expr": expr}
+                yield {"record": f"slo:{what}:increase{text}", "expr": _added_up(what, chosen, window)}
         yield {
             "record": f"slo:bad_events_per_events:ratio{text}",
             "expr": f"slo:bad_events:increase{text}{chosen}\n/\n(slo:events:increase{text}{chosen} > 0)",
         }
     for name, one in file.objectives.items():
         yield from _budget(name, one)
+
+
+def _added_up(what: str, chosen: str, window: int) -> str:
+    """Of recordings: raw ranges would read every series of every counter for weeks."""
+    if window > TILED_FROM:
+        return f"sum_over_time(slo:{what}:tile{promql(TILE)}{chosen}[{promql(window)}])"
+    return f"sum_over_time(slo:{what}:increase{promql(BASE)}{chosen}[{promql(window)}]) / {SAMPLES_AN_EVENT}"
+
+
+def _tiles(used: Mapping[int, list[str]]) -> Iterator[Rule]:
+    """Sums that lie side by side, written only when a tile is full; what reads them reads ranges.
+
+    The range is half an interval short of a tile, so that it holds TILE / INTERVAL samples whether a Prometheus counts
+    the one at its very beginning (2.x) or not (3.x).
+    """
+    names = [name for window, names in sorted(used.items()) if window > TILED_FROM for name in names]
+    chosen = f'{{slo=~"{"|".join(dict.fromkeys(names))}"}}'
+    span = f"{TILE - INTERVAL // 2}s"
+    for what in ("events", "bad_events") if names else ():
+        yield {
+            "record": f"slo:{what}:tile{promql(TILE)}",
+            "expr": (
+                f"sum_over_time(slo:{what}:increase{promql(BASE)}{chosen}[{span}]) / {SAMPLES_AN_EVENT}\n"
+                f"and on () minute() % {TILE // 60} == 0"
+            ),
+        }
 
 
 def _budget(name: str, one: Objective) -> Iterator[Rule]:
