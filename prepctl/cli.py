@@ -1,7 +1,7 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check` and `severity:*` read
-and write files only.
+Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check`, `severity:*` and
+`slo:generate` read and write files only.
 """
 
 from __future__ import annotations
@@ -328,6 +328,37 @@ def severity_check_merge(
 
     for row in check_merge(file, root, environment):
         typer.echo(show.clean(row))
+
+
+# -- objectives ---------------------------------------------------------------------------------------
+
+
+@app.command("slo:generate")
+def slo_generate(
+    file: Annotated[Path, typer.Argument(help="The objectives, for example alert-rules/slo.yml.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Rule file to write; - prints it. [default: FILE.rules.yml beside it]", show_default=False),
+    ] = None,
+    only_check: Annotated[bool, typer.Option("--check", help="Write nothing; is the rule file up to date?")] = False,
+    severity: Annotated[
+        Path | None,
+        typer.Option(help="Severity table. [default: severity.yml beside FILE, where it is]", show_default=False),
+    ] = None,
+) -> None:
+    """Prometheus rules out of a file of objectives: burn-rate alerts and error budgets. See docs/slo.md."""
+    from prepctl import slo  # noqa: PLC0415 - only this command needs it
+
+    made = slo.generate(file, severity)
+    target = out or slo.place(file)
+    if str(target) == "-":
+        typer.echo(made, nl=False)
+    elif only_check:
+        slo.check(made, target)
+        typer.echo(f"{target} is what {file} makes.")
+    else:
+        slo.write(made, target)
+        typer.echo(f"Written: {target}.")
 
 
 @app.command("health:check")
