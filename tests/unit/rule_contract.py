@@ -26,6 +26,9 @@ TARGET_LABELS = frozenset({"job", "instance", "service"})
 """On every series: Prometheus' own two, and the `service` that a scrape configuration gives to a target."""
 NEWER = {"alertmanager_notifications_failed_total": {"reason"}}
 """Labels that a later version than the pinned one has, where a rule must work with both: Alertmanager 0.26."""
+NEWER_METRICS = {"prometheus_tsdb_retention_limit_seconds": "gauge"}
+"""Metrics of a later version (Prometheus since its pull request 12986 of October 2023), where a rule has an `or` for
+versions without them."""
 PINNED = sorted((ROOT / "tests" / "data" / "third_party").glob("*.json"))
 _PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
 _INNER = {"_bucket": "le", "": "quantile"}
@@ -76,6 +79,8 @@ def given() -> Mapping[str, Known]:
             _enter(found, name, family.type, dict.fromkeys(own), "remediator")
     for name, kind in SWITCH.items():
         _enter(found, name, kind, {}, "switch")
+    for name, kind in NEWER_METRICS.items():
+        _enter(found, name, kind, {}, "prometheus")
     for path in PINNED:
         pinned = json.loads(path.read_text(encoding="utf-8"))
         for name, each in pinned["metrics"].items():
