@@ -82,17 +82,21 @@ class Source(Strict):
 
 
 class Pair(Strict):
-    """The alert fires when both windows burn so fast that `long` alone uses up this share of the budget.
+    """The alert fires when the budget burns so fast in both windows, said in one of two ways.
 
     The long window says that it matters, the short one that it still goes on.
     """
 
     long: Duration
     short: Duration
-    budget: Annotated[Decimal, Field(gt=0, le=1)]
+    burn_rate: Annotated[Decimal, Field(ge=1)] | None = None
+    budget: Annotated[Decimal, Field(gt=0, le=1)] | None = None
+    """Share of the whole budget that `long` alone uses up."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Pair:
+        if (self.burn_rate is None) == (self.budget is None):
+            raise ValueError("give exactly one of burn_rate and budget")
         if self.short >= self.long:
             raise ValueError(f"short ({promql(self.short)}) must be shorter than long ({promql(self.long)})")
         if self.short < BASE:
@@ -100,8 +104,8 @@ class Pair(Strict):
         return self
 
     def factor(self, window: int) -> Decimal:
-        """The burn rate that uses up `budget` of the budget in `long`. 2 % in 1h of 30d: 0.02 * 720h / 1h = 14.4."""
-        return round(self.budget * window / self.long, 4)
+        """The burn rate for an objective's window in seconds. 2 % in 1h of 30d: 0.02 * 720h / 1h = 14.4."""
+        return self.burn_rate or round((self.budget or Decimal(0)) * window / self.long, 4)
 
 
 class Alert(Strict):
@@ -120,16 +124,14 @@ class Alert(Strict):
         return " ".join(text.split())
 
 
-FAST = (
-    Pair(long="1h", short="5m", budget=Decimal("0.02")),  # type: ignore[arg-type]
-    Pair(long="6h", short="30m", budget=Decimal("0.05")),  # type: ignore[arg-type]
-)
-"""Google's SRE workbook, chapter 5, table 5-8: burn rates of 14.4 and 6 for a window of 30 days."""
-SLOW = (
-    Pair(long="1d", short="2h", budget=Decimal("0.1")),  # type: ignore[arg-type]
-    Pair(long="3d", short="6h", budget=Decimal("0.1")),  # type: ignore[arg-type]
-)
-"""The same table: 3 and 1."""
+def _pair(long: str, short: str, burn_rate: str) -> Pair:
+    return Pair.model_validate({"long": long, "short": short, "burn_rate": Decimal(burn_rate)})
+
+
+FAST = (_pair("1h", "5m", "14.4"), _pair("6h", "30m", "6"))
+"""Google's SRE workbook, chapter 5, table 5-8: 2 and 5 % of the budget of 30 days."""
+SLOW = (_pair("1d", "2h", "3"), _pair("3d", "6h", "1"))
+"""The same table: 10 % each."""
 
 
 class Fast(Alert):
@@ -207,21 +209,21 @@ class Objective(Strict):
         """Every threshold must be one that a real burn can pass."""
         if taken := self.labels.keys() & {"alertname", "severity", "component", "symptom", "service", "runbook", "slo"}:
             raise ValueError(f"labels: {', '.join(sorted(taken))} are set by the generator")
+        if longer := [promql(pair.long) for pair in self.pairs() if pair.long > self.window]:
+            raise ValueError(f"the pair {longer[0]} is longer than the window of {promql(self.window)}")
         for pair in self.pairs():
-            if pair.long > self.window:
-                raise ValueError(f"the pair {promql(pair.long)} is longer than the window of {promql(self.window)}")
-            factor = pair.factor(self.window)
-            means = (
-                f"{number(pair.budget * 100)} % of the budget in {promql(pair.long)} is a burn rate of {number(factor)}"
-            )
+            factor, long = pair.factor(self.window), promql(pair.long)
             if factor * self.budget >= 1:
-                most = number(round(pair.long / (self.budget * self.window), 4))
                 raise ValueError(
-                    f"an alert could never fire: {means}, for which {number(factor * self.budget * 100)} % of all"
-                    f" events would have to be bad; with this objective the pair's budget must be under {most}"
+                    f"an alert could never fire: a burn rate of {number(factor)} in {long} would need"
+                    f" {number(factor * self.budget * 100)} % of all events to be bad; with this objective it must be"
+                    f" under {number(round(1 / self.budget, 2))}"
                 )
             if factor < 1:
-                raise ValueError(f"an alert would fire within the objective: {means}, and 1 is what the budget is for")
+                raise ValueError(
+                    f"an alert would fire within the objective: {long} has a burn rate of {number(factor)}, and 1 is"
+                    " what the budget is for"
+                )
         return self
 
 
