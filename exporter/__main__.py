@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code."""
     options = flags.read(arguments, build_info().labels[0])
     try:
-        settings, served = read(options, files=False)
+        settings, served = _read(options)
         if options.config_check:
             _check(settings, options)
     except ConfigError as error:
@@ -50,6 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logs.set_up(options.log_level, options.log_format, sys.stderr)
     return asyncio.run(_serve(options, settings, served))
+
+
+def _read(options: Options) -> tuple[Settings, WebConfig]:
+    """What runs. Raises ConfigError; for a check it also tells of the files that are named and missing."""
+    try:
+        return read(options, files=False)
+    except ConfigError:
+        if options.config_check:
+            read(options, files=True)
+        raise
 
 
 def _check(settings: Settings, options: Options) -> None:

@@ -488,14 +488,18 @@ async def test_people_hear_by_every_alertmanager_until_it_is_resolved(
         assert held["labels"]["component"] == "remediator"
         assert "runbook" not in held["labels"]
         assert _ahead(held["endsAt"]) > 1700
-    with seen.alertmanagers[0].frozen():
+    frozen = seen.alertmanagers[0]
+    taken = frozen.alerts(alertname="RemediationInDoubt")[0]["updatedAt"]
+    with frozen.frozen():
         assert await people.post([alert])  # one of two took it
+    # The other one has it in its socket still, and must not take it after the end.
+    wait_until(lambda: frozen.alerts(alertname="RemediationInDoubt")[0]["updatedAt"] > taken, "the late one", 15)
     resolved = OwnAlert(
         "RemediationInDoubt", "P1", "postgres", "remediation-in-doubt", "e1", "Doubt.", "Look.", resolved=True
     )
     assert await people.post([resolved])
     wait_until(
-        lambda: not any(server.alerts(alertname="RemediationInDoubt") for server in seen.alertmanagers), "its end", 5
+        lambda: not any(server.alerts(alertname="RemediationInDoubt") for server in seen.alertmanagers), "its end", 15
     )
 
 
