@@ -171,7 +171,13 @@ def exporter_of_ours(run: Run, made: Platform, database: Database) -> Iterator[O
 def _config(folder: Path, made: Platform, database: Database, port: int) -> dict[str, object]:
     secret = folder / "password"
     secret.write_text(f"{ROLE_PASSWORD}\n")
-    server = {"host": "127.0.0.1", "database": database.name, "user": ROLE, "password_file": str(secret)}
+    server = {
+        "host": "127.0.0.1",
+        "database": database.name,
+        "user": ROLE,
+        "password_file": str(secret),
+        "sslmode": "disable",
+    }
     servers = {
         "postgres": {**server, "port": made.postgres.port},
         "postgres-replica": {**server, "port": made.replica.port},

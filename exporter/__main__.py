@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code."""
     options = flags.read(arguments, build_info().labels[0])
     try:
-        settings, served = _read(options)
+        settings, served = _read_first(options)
         if options.config_check:
             _check(settings, options)
     except ConfigError as error:
@@ -52,16 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return asyncio.run(_serve(options, settings, served))
 
 
-def _read(options: Options) -> tuple[Settings, WebConfig]:
-    """What runs. Raises ConfigError; for a check it also tells of the files that are named and missing."""
-    try:
-        return read(options, files=False)
-    except ConfigError:
-        if options.config_check:
-            read(options, files=True)
-        raise
-
-
 def _check(settings: Settings, options: Options) -> None:
     """What the file alone cannot say: of the files that it names, and by its servers. Raises ConfigError."""
     found: list[Fault] = []
@@ -73,6 +63,16 @@ def _check(settings: Settings, options: Options) -> None:
     found += asyncio.run(check(settings, document.where))
     if found:
         raise ConfigError(found)
+
+
+def _read_first(options: Options) -> tuple[Settings, WebConfig]:
+    """`read` for a start, or for a check: of a configuration with mistakes the files that it names are checked too."""
+    try:
+        return read(options, files=False)
+    except ConfigError:
+        if options.config_check:
+            read(options, files=True)  # raises the same mistakes and those of the files
+        raise
 
 
 def read(options: Options, *, files: bool) -> tuple[Settings, WebConfig]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from exporter.catalog import METRICS
 from exporter.catalog import itself as catalog
@@ -27,6 +28,11 @@ MAX_SERIES = 1000
 def is_open(metric: Metric) -> bool:
     """Whether the number of its series depends on more than the catalog."""
     return any(label.values is None for label in metric.labels)
+
+
+@cache
+def _open_families(collectors: frozenset[str]) -> tuple[str, ...]:
+    return tuple(metric.name for metric in METRICS.values() if metric.collector in collectors and is_open(metric))
 
 
 class SeriesLimit:
@@ -60,12 +66,8 @@ class SeriesLimit:
 
     def samples(self, collectors: Iterable[str]) -> tuple[Sample, ...]:
         """The counter, from 0 on, for each family of these collectors that could outgrow the cap."""
-        names = set(collectors)
-        return tuple(
-            Sample(catalog.SERIES_DROPPED, (metric.name,), float(self._dropped[metric.name]))
-            for metric in METRICS.values()
-            if metric.collector in names and is_open(metric)
-        )
+        names = _open_families(frozenset(collectors))
+        return tuple(Sample(catalog.SERIES_DROPPED, (name,), float(self._dropped[name])) for name in names)
 
     def _beyond(self, name: str, found: Sequence[AnySample], before: Sequence[AnySample]) -> Sequence[AnySample]:
         if len(found) <= self.most:

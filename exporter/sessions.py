@@ -99,6 +99,8 @@ class PostgresSession:
         """When a login last succeeded (loop's time); never, once one has failed since."""
         self._refused: tuple[float, ExporterError] | None = None
         """The deadline of the scrape whose login failed last, and why. None once one has succeeded."""
+        self._leaving: asyncio.Task[None] | None = None
+        """The goodbye of the last fresh login, which no scrape waits for."""
 
     def turn(self) -> Turn:
         """Take a place in the row now, for a `transaction` soon. Whoever takes one must `end()` it."""
@@ -133,16 +135,28 @@ class PostgresSession:
         loop = asyncio.get_running_loop()
         if loop.time() - self._proved < _FRESH:
             return
+        await self._have_left()
         connection = await self._connect(deadline)
-        with self._translated("leave"):
-            await connection.close(timeout=max(_CUT_BEFORE, deadline - loop.time()))
+        self._leaving = asyncio.create_task(self._leave(connection), name=f"goodbye to {self._name}")
 
     async def close(self) -> None:
         """Say goodbye to the server, or cut the connection when it does not answer at once."""
+        await self._have_left()
         if self._kept is not None:
             with self._translated("leave"), suppress(Transient):
                 await self._kept.close(timeout=_TELL_BEFORE)
         self._drop()
+
+    async def _leave(self, connection: asyncpg.Connection) -> None:
+        with suppress(ExporterError), self._translated("leave"):
+            await connection.close(timeout=_TELL_BEFORE)
+        connection.terminate()
+
+    async def _have_left(self) -> None:
+        """See the last login out, so that there is never a second one beside it."""
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
+            self._leaving = None
 
     @asynccontextmanager
     async def _begun(self, connection: asyncpg.Connection, deadline: float) -> AsyncIterator[None]:

@@ -7,7 +7,9 @@ counter of CPU seconds and the working set. It must never ask Docker itself: its
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from exporter.catalog import containers as catalog
@@ -58,19 +60,31 @@ def cgroup_reader(roots: Iterable[Path]) -> Reader:
 
     Files: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.stat `usage_usec`, memory.current) and
     admin-guide/cgroup-v1 (cpuacct.usage in nanoseconds, memory.usage_in_bytes). Working set = use less inactive file
-    cache, never below 0, as the kubelet reckons it.
+    cache, never below 0, as the kubelet reckons it. Where a container was found is remembered: looking for it costs
+    more than reading it.
     """
-    found = tuple(roots)
+    found = tuple(str(root) for root in roots)
+    known: dict[str, Callable[[], Reading | None]] = {}
 
     def read(container: Running) -> Reading | None:
+        place = known.get(container.id)
+        if place is not None and (reading := place()) is not None:
+            return reading
+        if len(known) > _MOST_KNOWN:
+            known.clear()
         for root in found:
             for relative in _places(container):
-                reading = _read_v2(root / relative) or _read_v1(root, relative)
-                if reading is not None:
-                    return reading
+                for place in (partial(_read_v2, f"{root}/{relative}"), partial(_read_v1, root, relative)):
+                    if (reading := place()) is not None:
+                        known[container.id] = place
+                        return reading
         return None
 
     return read
+
+
+_MOST_KNOWN = 1000
+"""Containers whose place is remembered; ended ones are forgotten with all others then."""
 
 
 def _places(container: Running) -> tuple[str, ...]:
@@ -83,39 +97,54 @@ def _places(container: Running) -> tuple[str, ...]:
     return (f"{parent or 'docker'}/{container.id}", f"system.slice/docker-{container.id}.scope")
 
 
-def _read_v2(directory: Path) -> Reading | None:
-    cpu = _table(directory / "cpu.stat").get("usage_usec")
+def _read_v2(directory: str) -> Reading | None:
+    cpu = _field(f"{directory}/cpu.stat", b"usage_usec")
     if cpu is None:
         return None
-    inactive = _table(directory / "memory.stat").get("inactive_file", 0)
-    return Reading(cpu / 1e6, _working_set(directory / "memory.current", inactive))
+    inactive = _field(f"{directory}/memory.stat", b"inactive_file") or 0
+    return Reading(cpu / 1e6, _working_set(f"{directory}/memory.current", inactive))
 
 
-def _read_v1(root: Path, relative: str) -> Reading | None:
-    cpu = _number(root / "cpuacct" / relative / "cpuacct.usage")
+def _read_v1(root: str, relative: str) -> Reading | None:
+    cpu = _number(_bytes(f"{root}/cpuacct/{relative}/cpuacct.usage"))
     if cpu is None:
         return None
-    memory = root / "memory" / relative
-    inactive = _table(memory / "memory.stat").get("total_inactive_file", 0)
-    return Reading(cpu / 1e9, _working_set(memory / "memory.usage_in_bytes", inactive))
+    memory = f"{root}/memory/{relative}"
+    inactive = _field(f"{memory}/memory.stat", b"total_inactive_file") or 0
+    return Reading(cpu / 1e9, _working_set(f"{memory}/memory.usage_in_bytes", inactive))
 
 
-def _working_set(path: Path, inactive: int) -> int | None:
-    usage = _number(path)
+def _working_set(path: str, inactive: int) -> int | None:
+    usage = _number(_bytes(path))
     return None if usage is None else max(0, usage - inactive)
 
 
-def _number(path: Path) -> int | None:
+def _field(path: str, name: bytes) -> int | None:
+    """The number in the line `name number`; None without such a line or file."""
+    _, found, rest = (b"\n" + _bytes(path)).partition(b"\n" + name + b" ")
+    return _number(rest.partition(b"\n")[0]) if found else None
+
+
+def _number(text: bytes) -> int | None:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):
+        return int(text)
+    except ValueError:
         return None
 
 
-def _table(path: Path) -> dict[str, int]:
-    """Lines of `key value`; empty when the file is not there (the container has just ended)."""
+def _bytes(path: str) -> bytes:
+    """A small file of the kernel; empty when it is not there (the container has just ended)."""
     try:
-        pairs = (line.split() for line in path.read_text().splitlines())
-        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
-    except (OSError, ValueError):
-        return {}
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _FILE_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+_FILE_BYTES = 65536
+"""More than any of them has; the kernel gives such a file whole in one read."""
