@@ -75,6 +75,10 @@ class Table(BaseModel):
     switches: tuple[Row, ...] = ()
     durations: tuple[Row, ...] = ()
 
+    def switched(self) -> Table:
+        """Its switches alone: the shipped durations hold."""
+        return Table(switches=self.switches)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

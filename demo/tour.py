@@ -152,9 +152,13 @@ def links(stack: Stack) -> Table:
     return table
 
 
-def prepare(stack: Stack, mode: str = "auto") -> list[profile.Change]:
-    """Render the demo's configuration and the gate's from it; the changes against what is shipped."""
-    changes = profile.render(ROOT, stack.config, profile.load_table(ROOT / "demo" / "profile.yml"))
+def prepare(stack: Stack, mode: str = "auto", *, durations: bool = True) -> list[profile.Change]:
+    """Render the demo's configuration and the gate's from it; the changes against what is shipped.
+
+    Without `durations` the shipped ones hold, and only the switches are set.
+    """
+    table = profile.load_table(ROOT / "demo" / "profile.yml")
+    changes = profile.render(ROOT, stack.config, table if durations else table.switched())
     path = stack.config / "remediator.yml"
     path.write_text(path.read_text().replace("mode: auto", f"mode: {mode}"))
     rendered = stack.config / "haproxy" / "haproxy.cfg"
