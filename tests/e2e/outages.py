@@ -19,7 +19,7 @@ LIMITS = {"P0": 90.0, "P1": 180.0, "P2": 600.0}
 BACKUPS = "/var/lib/prep-exporter/backups"
 BACKUP_TOO_OLD = 180_000
 """Seconds: BackupTooOld's own limit, so that the moment at which a backup becomes too old can be chosen."""
-SMALL_DISK = "/tmp"  # noqa: S108 - a file system of 16 MB in the exporter's container
+SMALL_DISK = "/tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,9 @@ def disk_filled(stack: Stack) -> Iterator[None]:
 @contextmanager
 def backup_of(stack: Stack, age: int) -> Iterator[None]:
     """The newest backup is so many seconds old."""
-    stack.compose("exec", "-T", "exporter", "bash", "-c", f"echo x > {BACKUPS}/a.dump; touch -d '-{age} s' {BACKUPS}/a.dump")
+    stack.compose(
+        "exec", "-T", "exporter", "bash", "-c", f"echo x > {BACKUPS}/a.dump; touch -d '-{age} s' {BACKUPS}/a.dump"
+    )
     yield
     stack.compose("exec", "-T", "exporter", "bash", "-c", f"touch {BACKUPS}/a.dump")
 
@@ -115,7 +117,11 @@ def sessions(stack: Stack, *statements: str) -> Iterator[None]:
             argv = stack.command("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "prepchef", "-Xq")
             client = opened.enter_context(
                 subprocess.Popen(
-                    argv, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    argv,
+                    env=stack.environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                 )
             )
             opened.callback(client.terminate)
@@ -160,7 +166,11 @@ def connections_taken(stack: Stack) -> Iterator[None]:
     assert crowd.stdout.readline(), "no connection was refused"
     yield
     crowd.terminate()
-    psql(stack, "postgres", "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'prep_analyst'")
+    psql(
+        stack,
+        "postgres",
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'prep_analyst'",
+    )
 
 
 TOGETHER = (

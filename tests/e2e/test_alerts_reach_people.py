@@ -35,7 +35,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         tour.prepare(stack, "shadow", durations=False)
         _look_at_more(stack.config / "exporter.yml")
         stack.up()
-        stack.compose("exec", "-T", "exporter", "bash", "-c", f"mkdir -p {outages.BACKUPS}; echo x > {outages.BACKUPS}/a.dump")
+        stack.compose(
+            "exec", "-T", "exporter", "bash", "-c", f"mkdir -p {outages.BACKUPS}; echo x > {outages.BACKUPS}/a.dump"
+        )
         yield stack
     except StackError as error:
         pytest.fail(str(error))
@@ -98,9 +100,7 @@ def _told(stack: Stack, wanted: tuple[Outage, ...]) -> list[dict[str, str | floa
 def _wait(stack: Stack, page: Page, begun: float, end: float) -> float | None:
     try:
         return float(
-            wait_for(
-                page.alert, lambda: outages.received(stack, page, begun), max(1.0, end - outages.now()), pause=1.0
-            )
+            wait_for(page.alert, lambda: outages.received(stack, page, begun), max(1.0, end - outages.now()), pause=1.0)
         )
     except StackError:
         return None
@@ -108,5 +108,7 @@ def _wait(stack: Stack, page: Page, begun: float, end: float) -> float | None:
 
 def test_table_of_profile_is_left_out() -> None:
     """With `durations=False` the shipped durations hold: only the switches differ."""
-    changes = profile.render(ROOT, ROOT / "build" / "unused", profile.load_table(ROOT / "demo" / "profile.yml").switched())
+    changes = profile.render(
+        ROOT, ROOT / "build" / "unused", profile.load_table(ROOT / "demo" / "profile.yml").switched()
+    )
     assert {change.kind for change in changes} == {"switch"}
