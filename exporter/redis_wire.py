@@ -40,6 +40,8 @@ class RedisConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.broken: Exception | None = None
         """Why: the peer closed it, it is not Redis, or it said something that nobody had asked for."""
+        self._refusal: ReplyError | None = None
+        """The last error that the server answered: one that closes the connection says why just before."""
 
     @classmethod
     async def connect(cls, host: str, port: int, tls: ssl.SSLContext | None) -> RedisConnection:
@@ -87,12 +89,15 @@ class RedisConnection(asyncio.Protocol):
             self._break(NotRedisError(f"an answer of more than {LONGEST:,} bytes"))
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._refusal is not None and self._waiting:
+            self._break(ConnectionResetError(str(self._refusal)))
         self._break(error or ConnectionResetError("the server closed the connection"))
 
     def _give(self, answer: Any) -> None:
         if not isinstance(answer, bytes | int | ReplyError):
             self._break(NotRedisError("neither text nor number"))
         elif self._waiting:
+            self._refusal = answer if isinstance(answer, ReplyError) else None
             future = self._waiting.popleft()
             if not future.done():
                 future.set_result(answer)

@@ -75,7 +75,9 @@ def test_shadow_changes_nothing() -> None:
 
 
 def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
-    """From where the remediator is: postgres through the gate is 403, and its container is as it was."""
+    """From where the remediator is: postgres through the gate is 403, and its container is as it was. And of a platform that
+    is well every target is scraped and every collector has all its samples.
+    """
     with stack_in("shadow") as stack:
         before = stack.inspect("postgres")["State"]["StartedAt"]
         asked = (
@@ -87,8 +89,15 @@ def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
         assert said == "403"
         assert stack.inspect("postgres")["State"]["StartedAt"] == before
         wait_for("prometheus to scrape all", lambda: _all_up(stack), 60)
+        wait_for("every collector to succeed", lambda: _all_collected(stack), 60)
 
 
 def _all_up(stack: Stack) -> bool:
     targets = stack.get("prometheus", "/api/v1/targets?state=active")["data"]["activeTargets"]
     return bool(targets) and all(target["health"] == "up" for target in targets)
+
+
+def _all_collected(stack: Stack) -> bool:
+    asked = "/api/v1/query?query=min(prep_scrape_collector_success)"
+    found = stack.get("prometheus", asked)["data"]["result"]
+    return bool(found) and found[0]["value"][1] == "1"

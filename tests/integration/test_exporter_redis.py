@@ -383,6 +383,25 @@ async def test_garbage_on_the_port(kind: str) -> None:
     assert collected.fault is not None
 
 
+async def test_a_server_that_closes_with_a_reason(tmp_path: Path) -> None:
+    """Protected mode answers the first command with why and hangs up: the reason is told, not only the end."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-DENIED Redis is running in protected mode\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    (tmp_path / "secret").write_text(PASSWORD)
+    collector = collector_for(server.sockets[0].getsockname()[1], user="x", password_file=str(tmp_path / "secret"))
+    collected = await collector.collect(in_seconds(2))
+    await collector.close()
+    server.close()
+    await server.wait_closed()
+    assert values(collected.samples) == DOWN
+    assert "protected mode" in str(collected.fault)
+
+
 async def test_silent_and_refusing_ports() -> None:
     """Nobody accepts, or nobody answers: up 0 by the deadline, at once where it is refused."""
     refusing = collector_for(free_port())
