@@ -153,9 +153,14 @@ class Low(Alert):
 
 
 class Blind(Alert):
-    """No source gives events; `for` bridges a restart."""
+    """No source gives events; `for` bridges a restart.
+
+    `symptom`: of another alert that says the same of the same service and component. Both are one message then, and its
+    P1 form mutes a P2 form of this one.
+    """
 
     lasting: Duration = Field(default=300, alias="for")
+    symptom: Name | None = None
 
 
 class Alerts(Strict):

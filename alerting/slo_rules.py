@@ -233,7 +233,12 @@ class _Writer:
         rule = self._rule(
             blind,
             expr=f'absent(slo:events:increase{promql(BASE)}{{slo="{name}"}}) - 1',
-            labels={"component": "slo", "symptom": f"{name}-blind", "service": one.service, **one.labels},
+            labels={
+                "component": one.component if blind.symptom else "slo",
+                "symptom": blind.symptom or f"{name}-blind",
+                "service": one.service,
+                **one.labels,
+            },
             summary=f"Nothing counts {one.title}, so their objective cannot be judged.",
             description=f"Sources that count {one.title}: {{{{ $value | humanize }}}}. {blind.first}",
             slo=name,
