@@ -109,12 +109,17 @@ class Pair(Strict):
 
 
 class Alert(Strict):
-    """Name, level and the first thing to do, in a sentence with the word `first`."""
+    """Name, level and the first thing to do, in a sentence with the word `first`.
+
+    `symptom`: of another alert that says the same of the same service and component. Both are one message then, and its
+    P1 form mutes a P2 form of this one.
+    """
 
     name: AlertName
     severity: Level
     first: Text
     runbook: Name | None = None
+    symptom: Name | None = None
 
     @field_validator("first")
     @classmethod
@@ -153,14 +158,9 @@ class Low(Alert):
 
 
 class Blind(Alert):
-    """No source gives events; `for` bridges a restart.
-
-    `symptom`: of another alert that says the same of the same service and component. Both are one message then, and its
-    P1 form mutes a P2 form of this one.
-    """
+    """No source gives events; `for` bridges a restart."""
 
     lasting: Duration = Field(default=300, alias="for")
-    symptom: Name | None = None
 
 
 class Alerts(Strict):

@@ -194,7 +194,7 @@ class _Writer:
         return self._rule(
             alert,
             expr="\nor\n".join(_pair(name, one, pair) for pair in pairs),
-            labels={"component": one.component, "symptom": f"{name}-burn", "service": one.service, **one.labels},
+            labels=_labels(one, alert, one.component, f"{name}-burn"),
             summary=f"The error budget of {one.title} is burning {how}.",
             description=(
                 f"The budget of {one.title}, {budget} % of them in {promql(one.window)}, burns"
@@ -216,7 +216,7 @@ class _Writer:
                 f'slo:error_budget_left:ratio{{slo="{name}"}} < {number(low.below)}\n'
                 f'and slo:bad_events:increase{text}{{slo="{name}"}} >= {one.minimum_bad_events}'
             ),
-            labels={"component": "slo", "symptom": f"{name}-budget-low", "service": one.service, **one.labels},
+            labels=_labels(one, low, "slo", f"{name}-budget-low"),
             summary=f"The error budget of {one.title} is nearly used up.",
             description=(
                 f"Left of the error budget of {one.title} in {text}: {{{{ $value | humanizePercentage }}}}"
@@ -233,12 +233,7 @@ class _Writer:
         rule = self._rule(
             blind,
             expr=f'absent(slo:events:increase{promql(BASE)}{{slo="{name}"}}) - 1',
-            labels={
-                "component": one.component if blind.symptom else "slo",
-                "symptom": blind.symptom or f"{name}-blind",
-                "service": one.service,
-                **one.labels,
-            },
+            labels=_labels(one, blind, "slo", f"{name}-blind"),
             summary=f"Nothing counts {one.title}, so their objective cannot be judged.",
             description=f"Sources that count {one.title}: {{{{ $value | humanize }}}}. {blind.first}",
             slo=name,
@@ -288,6 +283,13 @@ class _Writer:
             "labels": {"severity": alert.severity, **labels, **told},
             "annotations": notes,
         }
+
+
+def _labels(one: Objective, alert: Alert, component: str, symptom: str) -> dict[str, str]:
+    """Who shares another alert's symptom is about that alert's component, the objective's own."""
+    if alert.symptom is not None:
+        component, symptom = one.component, alert.symptom
+    return {"component": component, "symptom": symptom, "service": one.service, **one.labels}
 
 
 def _pair(name: str, one: Objective, pair: Pair) -> str:

@@ -93,7 +93,12 @@ def disk_filled(stack: Stack) -> Iterator[None]:
 def backup_of(stack: Stack, age: int) -> Iterator[None]:
     """The newest backup is so many seconds old."""
     stack.compose(
-        "exec", "-T", "exporter", "bash", "-c", f"echo x > {BACKUPS}/a.dump; touch -d '-{age} s' {BACKUPS}/a.dump"
+        "exec",
+        "-T",
+        "exporter",
+        "bash",
+        "-c",
+        f"echo x > {BACKUPS}/a.dump; touch -d '{age} seconds ago' {BACKUPS}/a.dump",
     )
     yield
     stack.compose("exec", "-T", "exporter", "bash", "-c", f"touch {BACKUPS}/a.dump")
