@@ -79,9 +79,12 @@ def test_rules_that_share_a_name_differ_in_their_target_only() -> None:
 
 def test_both_burn_alerts_share_their_symptom() -> None:
     """Then the page mutes the ticket of the same burn: by a symptom of their own, or by that of the alert they stand beside."""
-    burns = [rule["labels"] for rule in shipped_alerts() if "BudgetBurn" in rule["alert"]]
+    burns = [rule for rule in shipped_alerts() if "BudgetBurn" in rule["alert"]]
     assert len(burns) == 2 * len(SHIPPED.objectives)
-    symptoms = {name: {each["symptom"] for each in burns if each["slo"] == name} for name in SHIPPED.objectives}
+    symptoms = {
+        name: {each["labels"]["symptom"] for each in burns if f'slo="{name}"' in each["expr"]}
+        for name in SHIPPED.objectives
+    }
     assert all(len(found) == 1 for found in symptoms.values()), symptoms
     assert symptoms["payments-success"] == {"payments-failing"}
     assert symptoms["payments-api-latency"] == {"payments-api-latency-burn"}
