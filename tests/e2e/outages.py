@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -241,14 +241,15 @@ def received(stack: Stack, page: Page, since: float) -> float | None:
     return None
 
 
-def quiet(stack: Stack, seconds: float) -> None:
-    """Wait until nothing fires but the Watchdog."""
+def quiet(stack: Stack, wanted: Iterable[Outage], seconds: float) -> None:
+    """Wait until none of these outages' alerts is pending or firing; budgets that were burnt may go on telling so."""
+    names = {page.alert for outage in wanted for page in outage.pages}
 
-    def firing() -> list[str]:
+    def active() -> set[str]:
         alerts = stack.get("prometheus", "/api/v1/alerts")["data"]["alerts"]
-        return sorted({alert["labels"]["alertname"] for alert in alerts} - {"Watchdog"})
+        return names & {alert["labels"]["alertname"] for alert in alerts}
 
-    wait_for("an end of all alerts", lambda: not firing(), seconds, pause=2.0)
+    wait_for(f"an end of {', '.join(sorted(names))}", lambda: not active(), seconds, pause=2.0)
 
 
 def now() -> float:
