@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from demo import profile, tour
+from demo import tour
 from demo.stack import PROJECT, ROOT, Stack, StackError, wait_for
 from tests.e2e import outages
 from tests.e2e.outages import LIMITS, ONE_BY_ONE, TOGETHER, Outage, Page
@@ -104,11 +104,3 @@ def _wait(stack: Stack, page: Page, begun: float, end: float) -> float | None:
         )
     except StackError:
         return None
-
-
-def test_table_of_profile_is_left_out() -> None:
-    """With `durations=False` the shipped durations hold: only the switches differ."""
-    changes = profile.render(
-        ROOT, ROOT / "build" / "unused", profile.load_table(ROOT / "demo" / "profile.yml").switched()
-    )
-    assert {change.kind for change in changes} == {"switch"}

@@ -8,9 +8,13 @@ import statistics
 import time
 from collections.abc import Iterator
 
+import pytest
+
 from tests.support.servers import PrometheusServer, Run, StubMetrics
 from tests.unit.rule_contract import Known, given, named, promql, selectors
 from tests.unit.rule_files import RULES, rules
+
+pytestmark = pytest.mark.e2e  # not for the stack, which it does without: others beside it would be in the time
 
 SERIES = 10_000
 ROUNDS = 20

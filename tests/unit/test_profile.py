@@ -107,6 +107,11 @@ def test_switches_are_those_three_and_say_demo(rendered: Path) -> None:
     assert len(SWITCHES) == 3
 
 
+def test_switches_alone_leave_the_shipped_durations(tmp_path: Path, table: Table) -> None:
+    """What is timed runs on what is shipped: only the switches differ."""
+    assert {change.kind for change in render(ROOT, tmp_path, table.switched())} == {"switch"}
+
+
 def test_everything_else_stays_byte_for_byte(rendered: Path, table: Table) -> None:
     """Order, layout and comments: only the lines that the table of changes names differ."""
     changes = render(ROOT, rendered, table)
