@@ -58,7 +58,7 @@ class CursorBench:
         plan = "\n".join(
             row[0] for row in self.database.sql(f"explain (analyze, buffers, timing off, costs off) {query}")
         )
-        assert f"using {read.index.name}" in plan, plan
+        assert re.search(rf"Scan (using|on) {read.index.name}\b", plan), plan  # an Index Scan, or a Bitmap Index Scan
         assert "Seq Scan" not in plan, plan
         hit = re.search(r"Buffers: shared (?:hit=(\d+))?(?: ?read=(\d+))?", plan)
         assert hit, plan
