@@ -133,7 +133,8 @@ def advance(state: State, view: View[T], count: Callable[[T], Totals], bounds: B
     seen = {id_: at for id_, at in seen.items() if at >= floor}
     if len(seen) > bounds.remembered:
         floor, seen = _forget(seen, bounds.remembered)
-    cut = view.now < floor or state.floor < floor > begun - bounds.margin
+    unread = full and floor > view.rows[-1].at  # more rows of one time than are remembered: the rest is passed
+    cut = view.now < floor or unread or state.floor < floor > begun - bounds.margin
     late = view.now - state.looked > bounds.catching_up_after
     looked = state.looked if full else view.now
     after = replace(state, floor=floor, looked=looked, seen=seen, totals=totals, cuts=state.cuts + cut)

@@ -143,7 +143,7 @@ class PostgresSession:
         """Say goodbye to the server, or cut the connection when it does not answer at once."""
         await self._have_left()
         if self._kept is not None:
-            with self._translated("leave"), suppress(Transient):
+            with suppress(ExporterError), self._translated("leave"):
                 await self._kept.close(timeout=_TELL_BEFORE)
         self._drop()
 
@@ -256,7 +256,8 @@ def _begin(left: float) -> str:
     """Open a read-only transaction that the server itself ends before `left` seconds are over."""
     statement = max(1, round((left - _TELL_BEFORE) * 1000))
     lock = max(1, statement // _LOCK_SHARE)
-    return f"begin read only; set local statement_timeout = {statement}; set local lock_timeout = {lock}"
+    begin = "begin isolation level read committed read only"  # each statement sees what is committed by then
+    return f"{begin}; set local statement_timeout = {statement}; set local lock_timeout = {lock}"
 
 
 def _words(error: Exception) -> str:
