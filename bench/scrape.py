@@ -153,7 +153,7 @@ def growth(exporters: Sequence[Exporter], scrapes: int) -> float:
 
 
 def memory(exporter: Exporter, scrapes: int) -> tuple[int, int]:
-    """Resident bytes in steady use, which begins after twice as many scrapes, and by how much further ones make it grow."""
+    """Resident bytes in steady use (after twice as many scrapes), and by how much further ones make it grow."""
     connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=10)
     for _ in range(2 * scrapes):
         exporter.ask(connection)
