@@ -14,8 +14,8 @@ Why not `pg_snapshot_xmin`: it names a transaction id, and rows would have to be
 can serve; besides, a transaction has no id before its first write, but may already hold the `now()` that it will
 write. The price: a reader that stays open for hours holds the floor back too. It is bounded: the floor is never
 further back than `overlap` and `seen` never larger than `remembered`; when either bound lets the floor pass the start
-of an open transaction less the margin, or the server's clock was set back behind the floor, `overlap_cut` says so and
-is counted.
+of an open transaction less the margin, or the server's clock was set back by more than the margin (`set_back`) or
+behind the floor, `overlap_cut` says so and is counted. One set back while no exporter ran is seen by the latter alone.
 
 All times are integer microseconds since the epoch, PostgreSQL's own resolution, so nothing is rounded.
 """
@@ -55,6 +55,14 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """The server's clock and ours (monotonic) at one moment, microseconds."""
+
+    server: int
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
 class View(Generic[T]):
     """What one look at the table saw.
 
@@ -66,6 +74,8 @@ class View(Generic[T]):
     now: int
     oldest: int | None
     rows: Sequence[Row[T]]
+    set_back: bool = False
+    """Whether the server's clock went back since the look before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +144,20 @@ def advance(state: State, view: View[T], count: Callable[[T], Totals], bounds: B
     if len(seen) > bounds.remembered:
         floor, seen = _forget(seen, bounds.remembered)
     unread = full and floor > view.rows[-1].at  # more rows of one time than are remembered: the rest is passed
-    cut = view.now < floor or unread or state.floor < floor > begun - bounds.margin
+    cut = view.now < floor or view.set_back or unread or state.floor < floor > begun - bounds.margin
     late = view.now - state.looked > bounds.catching_up_after
     looked = state.looked if full else view.now
     after = replace(state, floor=floor, looked=looked, seen=seen, totals=totals, cuts=state.cuts + cut)
     return Advance(after, full or late, cut)
+
+
+def set_back(before: Clocks | None, now: Clocks, margin: int) -> bool:
+    """Whether the server's clock went back by more than the margin between two looks, by our own clock.
+
+    Rows stamped while it was behind may lie below the floor, and by the next look it may have caught up.
+    Worked example, in seconds, margin 10: the server says 100, then 103, and 15 have passed here: by 12, set back.
+    """
+    return before is not None and now.server - before.server < now.own - before.own - margin
 
 
 def must_be_saved(saved: State | None, after: State, bounds: Bounds) -> bool:

@@ -7,6 +7,7 @@ take them back. It must never show a total that is not on the disk.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 
 from exporter.collectors.base import Collector
-from exporter.cursor import Advance, Bounds, Row, State, View, advance, fresh, must_be_saved, resume
+from exporter.cursor import Advance, Bounds, Clocks, Row, State, View, advance, fresh, must_be_saved, resume, set_back
 from exporter.cursor_settings import CursorSettings
 from exporter.errors import Permanent
 from exporter.samples import AnySample, Collected, Sample
@@ -68,6 +69,8 @@ class CursorCollector(Generic[T]):
         self._state: State | None = None
         self._saved: State | None = None
         """What the disk has."""
+        self._clocks: Clocks | None = None
+        """Of the last look at this server."""
         self._loaded = False
         self._foreign = False
         self._discarded = False
@@ -104,10 +107,12 @@ class CursorCollector(Generic[T]):
         """The state to go on from, and what is new in the table since."""
         bounds = await connection.fetchrow(BOUNDS_QUERY, timedelta(microseconds=self._bounds.overlap))
         _refuse_blind(self.name, bounds)
+        before, self._clocks = self._clocks, Clocks(bounds["now"], round(time.monotonic() * MICROSECONDS))
+        back = set_back(before, self._clocks, self._bounds.margin)
         state = self._place(bounds)
         found = await connection.fetch(self._rows_query, _time(state.floor), list(state.seen), self._bounds.batch)
         rows = [Row(row["id"], row["at"], self._reading.read(row)) for row in found]
-        return state, View(bounds["now"], bounds["oldest"], rows)
+        return state, View(bounds["now"], bounds["oldest"], rows, back)
 
     async def _look_around(self, connection: asyncpg.Connection) -> tuple[AnySample, ...]:
         if self._reading.present is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cursor import Bounds, Row, State, View, advance, fresh, resume
+from exporter.cursor import Bounds, Clocks, Row, State, View, advance, fresh, resume, set_back
 from exporter.errors import StateError
 from exporter.statefile import DiskFiles, StateFile, decode, encode
 
@@ -64,6 +64,38 @@ def test_many_rows_of_one_moment_are_all_counted() -> None:
     state, _, _ = step(STATE, 300, None, (1, 150), (2, 150), (3, 150))
     state, catching_up, cut = step(state, 301, None, (4, 150))
     assert (state.totals["rows"], catching_up, cut) == (5, False, False)
+
+
+def test_more_rows_of_one_moment_than_are_remembered_are_told() -> None:
+    """What is passed unread is not passed in silence."""
+    state, cuts = STATE, []
+    for first in range(1, 12, 3):
+        unseen = [(id_, 150) for id_ in range(first, first + 3) if id_ not in state.seen]
+        if state.floor <= 150:
+            state, _, cut = step(state, 300, None, *unseen)
+            cuts.append(cut)
+    assert state.floor > 150
+    assert cuts[-1]
+    assert state.cuts == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "back"),
+    [
+        (None, Clocks(100, 5), False),  # the first look knows no other
+        (Clocks(100, 0), Clocks(115, 15), False),
+        (Clocks(100, 0), Clocks(105, 15), False),  # within the margin, which the floor keeps away anyway
+        (Clocks(100, 0), Clocks(104, 15), True),
+        (Clocks(100, 0), Clocks(90, 1), True),
+        (Clocks(100, 0), Clocks(105, 65), True),  # another server took over, with a clock that is behind
+        (Clocks(100, 0), Clocks(4000, 15), False),  # set forward: nothing is below the floor that was not
+    ],
+)
+def test_a_clock_that_went_back_between_two_looks_is_told(before: Clocks | None, now: Clocks, back: bool) -> None:
+    """Also when it has caught up with the floor by then."""
+    assert set_back(before, now, margin=10) is back
+    done = advance(STATE, View(200, None, rows(), back), lambda value: {"rows": value}, BOUNDS)
+    assert done.overlap_cut is back
 
 
 def test_memory_is_bounded_and_says_when_that_costs_something() -> None:
