@@ -49,6 +49,7 @@ class Switch:
         self._state = State(waiting_since=clock.now())
         self._metrics = Metrics(version("prep-ops"), self._pager.names, self._view)
         self._look: Look | None = None
+        """The last probe since the start or a freeze; None before the first has ended."""
         self._looked = 0.0
         self._saving: asyncio.Task[None] | None = None
         self._saved: State | None = None
@@ -85,8 +86,10 @@ class Switch:
         if now - self._turned > FROZEN:
             log.warning("was frozen; what came meanwhile is read first", seconds=round(now - self._turned, 1))
             self._state = watch.begin(self._state, now, self._rules)
+            self._look = None
         self._turned = now
-        self._change(watch.look(self._state, now, self._rules))
+        telling = {incident for incident, _, _ in self._under_way}
+        self._change(watch.look(self._state, now, self._rules, probed=self._look is not None, under_way=telling))
         # On the disk before it is said: a crash in between says it twice, never not at all.
         await self._keep()
         for delivery in watch.deliveries(self._state, now, self._rules):

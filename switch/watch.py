@@ -7,7 +7,7 @@ then each `repeat`; its end is told to all that were told of it; a restart chang
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -117,15 +117,23 @@ def probed(state: State, now: float, *, up: bool) -> State:
     return replace(state, failing_since=None if up else now)
 
 
-def look(state: State, now: float, rules: Rules) -> State:
-    """Open what has become an incident, end what is over, forget what everybody was told."""
+def look(
+    state: State, now: float, rules: Rules, *, probed: bool = True, under_way: Collection[str] = frozenset()
+) -> State:
+    """Open what has become an incident, end what is over, forget what everybody was told.
+
+    `probed`: whether a probe has ended since the start or a freeze; what the last one before said opens nothing.
+    `under_way`: ids of incidents of which somebody is being told now; they are not forgotten before it is known whether
+    he took it, since then he must hear of the end.
+    """
     overdue = now >= due(state, rules)
     last = state.waiting_since if state.heard is None else state.heard
     state = _turn(state, "watchdog", now, last if overdue else None)
     failing = state.failing_since
     down = failing is not None and rules.page_after is not None and now >= failing + rules.page_after
-    state = _turn(state, "probe", now, failing if down else None)
-    kept = tuple(incident for incident in state.incidents if not _settled(incident, now, rules))
+    if probed:
+        state = _turn(state, "probe", now, failing if down else None)
+    kept = tuple(each for each in state.incidents if each.id in under_way or not _settled(each, now, rules))
     return state if kept == state.incidents else replace(state, incidents=kept)
 
 

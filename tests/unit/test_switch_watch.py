@@ -126,6 +126,28 @@ def test_the_probe_pages_by_itself_and_apart() -> None:
     assert watch.look(watch.probed(heard_at(T0), T0, up=False), T0 + 170, quiet).incidents == ()
 
 
+def test_a_probe_that_failed_before_a_stop_pages_nobody_after_it() -> None:
+    """Only what is probed since the start counts; then it counts from the first failure on, and an open page stays."""
+    state = watch.begin(watch.probed(heard_at(T0), T0, up=False), T0 + 300, RULES)
+    state = watch.hear(state, T0 + 300, 0.0, RULES)
+    assert watch.look(state, T0 + 300, RULES, probed=False).incidents == ()
+    assert watch.look(watch.probed(state, T0 + 301, up=True), T0 + 301, RULES).incidents == ()
+    again = watch.look(watch.probed(state, T0 + 301, up=False), T0 + 301, RULES)
+    assert [each.kind for each in again.incidents] == ["probe"]
+    assert watch.look(again, T0 + 302, RULES, probed=False).incidents == again.incidents
+
+
+def test_an_incident_that_somebody_is_told_of_now_is_not_forgotten() -> None:
+    """It ends while the page is under way: whoever took it hears of the end."""
+    state = watch.look(heard_at(T0), T0 + 180, RULES)
+    (page, _) = watch.deliveries(state, T0 + 180, RULES)
+    state = watch.hear(state, T0 + 181, 0.0, RULES)
+    state = watch.look(state, T0 + 181, RULES, under_way={page.incident.id})
+    state = watch.delivered(state, page, T0 + 182)
+    (end,) = watch.deliveries(watch.look(state, T0 + 182, RULES), T0 + 182, RULES)
+    assert (end.destination, end.ending) == (page.destination, True)
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["wait", "hear", "old", "restart", "take", "up", "down"]),
