@@ -28,7 +28,7 @@ _CUT_BEFORE = 0.05
 """Seconds before the caller's deadline at which a silent connection is cut."""
 
 _PERMANENT = ("NOAUTH", "WRONGPASS", "NOPERM")
-"""First words of errors that no waiting mends; so is an AUTH that the server does not understand."""
+"""First words of errors that no waiting mends."""
 
 
 class RedisSession:
