@@ -164,18 +164,17 @@ asyncio.run(main())
 
 @contextmanager
 def connections_taken(stack: Stack) -> Iterator[None]:
-    """An analyst's tool opens connections until there are no more."""
+    """An analyst's tool opens connections until there are no more; nobody has limited what it may have."""
+    limit = stack.sql("select rolconnlimit from pg_roles where rolname = 'prep_analyst'")
+    stack.sql("alter role prep_analyst connection limit -1")
     argv = stack.command("exec", "-T", "load", "python", "-c", _CROWD)
-    crowd = subprocess.Popen(argv, env=stack.environment, stdout=subprocess.PIPE, text=True)
-    assert crowd.stdout is not None
-    assert crowd.stdout.readline(), "no connection was refused"
-    yield
-    crowd.terminate()
-    psql(
-        stack,
-        "postgres",
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'prep_analyst'",
-    )
+    with subprocess.Popen(argv, env=stack.environment, stdout=subprocess.PIPE, text=True) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline(), "no connection was refused"
+        yield
+        crowd.terminate()
+    stack.sql(f"alter role prep_analyst connection limit {limit}")
+    stack.sql("select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'prep_analyst'")
 
 
 TOGETHER = (
