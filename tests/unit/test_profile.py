@@ -27,7 +27,7 @@ from remediator.durations import longest_range, seconds
 from tests.unit.rule_files import ROOT, run
 
 DURATION = re.compile(r"(\d+(\.\d+)?(ms|[smhdwy]))+")
-RANGE = re.compile(r"\[[0-9]+[a-z]+(:[0-9]+[a-z]+)?\]")
+RANGE = re.compile(r"\[[0-9]+[a-z]+(:[0-9]+[a-z]+)?\]|(?<=offset )[0-9]+[a-z]+")
 PROFILE = ROOT / "demo" / "profile.yml"
 
 
