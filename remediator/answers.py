@@ -53,6 +53,23 @@ def refused(answer: Answer, setting: str) -> web.Response:
     )
 
 
+def refused_password(answer: Answer) -> web.Response:
+    """For a user and password that do not let in; statuses as of `refused`, the challenge as RFC 7617 has it."""
+    if answer is Answer.UNCONFIGURED:
+        return problem(
+            503,
+            "no_password_configured",
+            "No password can be read from the files of `webhook.basic_auth.password_files`, so nobody can be let in.",
+            "Put the password into one of these files, readable for the remediator; no restart is needed.",
+            {"Retry-After": "5"},
+        )
+    challenge = {"WWW-Authenticate": 'Basic realm="prep-remediator", charset="UTF-8"'}
+    do = "Send the user of `webhook.basic_auth.user` and a password that is in one of its `password_files`."
+    if answer is Answer.MISSING:
+        return problem(401, "password_missing", "The request has no user and password.", do, challenge)
+    return problem(401, "password_wrong", "User and password are not those that are valid now.", do, challenge)
+
+
 async def finished(request: web.Request, answer: web.Response) -> web.Response:
     """Send an answer that may be given before the request's body has come, and bring the connection to an end.
 

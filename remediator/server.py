@@ -20,7 +20,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from remediator import runbooks
+from remediator import runbooks, tls
 from remediator.actions import registry
 from remediator.api import About, Api, Footing
 from remediator.clock import Clock, SystemClock
@@ -31,6 +31,7 @@ from remediator.episodes import Episodes
 from remediator.events import Event
 from remediator.journal import Journal
 from remediator.ledger import Ledger
+from remediator.listener import Listener
 from remediator.loop import Loop
 from remediator.metrics import Metrics
 from remediator.pages import Pages
@@ -57,7 +58,9 @@ class Loaded:
 
 
 def load_books(settings: Settings) -> Loaded:
-    """Read the runbooks of the settings. Raises ConfigError with every fault."""
+    """Read the runbooks of the settings, and try its TLS files. Raises ConfigError with every fault."""
+    if settings.listen.tls is not None:
+        tls.context(settings.listen.tls)
     books = runbooks.load(settings.runbooks, registry.PARAMS, DIAGNOSES, settings.prometheus.scrape_interval)
     parts = [settings.model_dump_json(), *(book.digest() for book in books)]
     return Loaded(settings, books, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])
@@ -124,16 +127,20 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
     batcher = Batcher(journal.store, metrics)
-    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind)
+    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls)
     servers = [Prometheus(url, session, settings.prometheus.timeout) for url in settings.prometheus.urls]
     api = Api(journal, metrics, settings.api_token_files, lambda: loaded.books, lambda: _ready(loop, servers), about)
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(batcher.run())
         standing = group.create_task(_standing(loop, metrics))
-        runner = await _listen(settings, [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()])
+        routes = [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()]
+        runner, listener = await _listen(settings, routes)
+        following = group.create_task(listener.watch())
         try:
             clean = await loop.serve()
         finally:
+            following.cancel()
+            listener.close()
             await runner.cleanup()
             intake.close()
             writer.cancel()
@@ -141,16 +148,16 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
     return clean and journal.broken is None
 
 
-async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> web.AppRunner:
+async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
     app = web.Application(client_max_size=settings.webhook.max_bytes)
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
-    site = web.TCPSite(runner, settings.listen.host, settings.listen.port)
-    await site.start()
-    address = runner.addresses[0]
-    log.info("listening", host=address[0], port=address[1], mode=settings.mode, environment=settings.environment)
-    return runner
+    listener = Listener(settings.listen, runner)
+    host, port = await listener.open()
+    served, mode = settings.listen.tls is not None, settings.mode
+    log.info("listening", host=host, port=port, tls=served, mode=mode, environment=settings.environment)
+    return runner, listener
 
 
 async def _ready(loop: Loop, servers: Sequence[Prometheus]) -> list[Footing]:
