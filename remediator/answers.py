@@ -7,7 +7,7 @@ programs, `message` what was asked and what was found, `do` the way out. Never a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -87,3 +87,21 @@ async def finished(request: web.Request, answer: web.Response) -> web.Response:
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         request.protocol.force_close()
     return answer
+
+
+@web.middleware
+async def in_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """No such path, or no such method there: said in the API's shape too, since its clients read JSON."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        if not request.path.startswith("/api/"):
+            raise
+        do = "GET /api/v1/openapi.json tells what there is."
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            allowed = {"Allow": ", ".join(sorted(error.allowed_methods))}
+            said = f"{request.method} is not understood here."
+            return await finished(request, problem(405, "no_such_method", said, do, allowed))
+        return await finished(request, problem(404, "no_such_path", "There is nothing at this path.", do))

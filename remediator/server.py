@@ -22,6 +22,7 @@ from aiohttp import web
 
 from remediator import runbooks, tls
 from remediator.actions import registry
+from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.clock import Clock, SystemClock
 from remediator.diagnosis import NAMES as DIAGNOSES
@@ -149,7 +150,7 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
 
 
 async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
-    app = web.Application(client_max_size=settings.webhook.max_bytes)
+    app = web.Application(client_max_size=settings.webhook.max_bytes, middlewares=[in_json])
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()

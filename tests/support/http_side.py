@@ -16,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from remediator import settings
+from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.clock import SystemClock
 from remediator.journal import Journal
@@ -107,7 +108,7 @@ async def serve(
     about = About("test", "test", "shadow", "digest")
     known = books or (book(),)
     operators = Api(journal, metrics, (operator,) if api else (), lambda: known, ready, about)
-    app = web.Application()
+    app = web.Application(middlewares=[in_json])
     app.add_routes([*intake.routes(), *operators.routes()])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
