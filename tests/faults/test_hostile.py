@@ -120,7 +120,7 @@ def test_some_bodies(stage: Stage) -> None:
     nothing_comes_of(stage, SEED, SOME)
 
 
-@pytest.mark.campaign(1200)
+@pytest.mark.campaign(seconds=1200)
 @pytest.mark.timeout(2400)
 def test_many_bodies(stage: Stage) -> None:
     """20,000, with another seed each time unless `HOSTILE_SEED` names one."""

@@ -96,7 +96,7 @@ async def test_schemathesis_finds_nothing(remediator: Service, tmp_path: Path) -
     await finds_nothing(remediator, tmp_path, EXAMPLES)
 
 
-@pytest.mark.campaign(600)
+@pytest.mark.campaign(seconds=600)
 @pytest.mark.timeout(1200)
 async def test_schemathesis_finds_nothing_in_many_tries(remediator: Service, tmp_path: Path) -> None:
     """As above with forty times the examples."""
