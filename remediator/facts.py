@@ -13,6 +13,7 @@ class Facts:
     """
     now               UNIX seconds, journal clock (the database's clock on PostgreSQL)
     paused            active pauses that hold here, each as a phrase with scope, person and reason
+    regressed         the journal has lost what was acknowledged, as a phrase; "" while people need not look
     strictest_mode    among the live replicas, this one included
     last_effect_at    latest charge on the resource by another episode, None when there is none
     *_hour, *_day     charges in the last 3,600 and 86,400 seconds
@@ -38,3 +39,4 @@ class Facts:
     open_firing: int
     hold_off_until: float | None
     head_at: float
+    regressed: str = ""
