@@ -119,7 +119,10 @@ class Episodes:
                 await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
 
     async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
-        """A person settles a doubt. One that is settled already, or never was, changes nothing."""
+        """What a person said. What is settled or answered already, or never was asked, changes nothing."""
+        if data.get("kind") in ("approve", "decline"):
+            await self._answer(run, row, data)
+            return
         open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
         if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
             await self.journal.append([], takes=[row.id])
@@ -132,6 +135,24 @@ class Episodes:
             "by": data["who"],
         }
         await self.append(run, Kind.SETTLED, settled, takes=[row.id])
+
+    async def _answer(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
+        """An answer counts once from each person, while its question is open, in time and the same."""
+        asked = run.ledger.approval
+        late = asked is not None and row.received_at >= asked.good_until
+        if (
+            asked is None
+            or late
+            or not asked.open
+            or run.ledger.handed_over
+            or (asked.id, asked.digest) != (data.get("approval"), data.get("digest"))
+            or data["who"] in asked.approved_by
+        ):
+            await self.journal.append([], takes=[row.id])
+            return
+        kind = Kind.APPROVED if data["kind"] == "approve" else Kind.DECLINED
+        said = {"approval": asked.id, "who": data["who"], "reason": data["reason"]}
+        await self.append(run, kind, said, takes=[row.id])
 
     async def _match_again(self, run: Run) -> None:
         """A reload may have brought a runbook for an episode that had none."""

@@ -102,6 +102,8 @@ class Limits(Strict):
     cooldown: Duration = Field(default=1800.0, ge=FLOOR_COOLDOWN)
     per_hour: int = Field(default=3, ge=1)
     per_day: int = Field(default=7, ge=1)
+    recurrence: int = Field(default=5, ge=2)
+    """So many proven fixes of one target within 7 days hide a cause: no more of them, and a ticket for its owner."""
 
 
 class Vantage(Strict):
@@ -139,6 +141,8 @@ class Runbook(Strict):
     ladder: tuple[Rung, ...] = Field(min_length=1)
     proof: Proof
     limits: Limits = Limits()
+    approve_within: Duration = Field(default=1800.0, ge=60.0, le=4 * 3600.0)
+    """For so long an approval can be given and used; then people are told that nobody answered."""
     hand_over: HandOver = HandOver()
     not_automated: tuple[NonEmpty, ...] = ()
     """Handbook steps left to people, each with the reason; shown with the runbook."""

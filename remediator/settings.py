@@ -124,6 +124,9 @@ class Service(Strict):
     """How many containers the service has when all is well; another count is refused."""
     singleton: bool = False
     """Said aloud: the only instance of its group may be restarted, the service is down meanwhile."""
+    min_healthy: int = Field(default=1, ge=0)
+    """So many other containers of the service must be running and not unhealthy while one is restarted; of a singleton
+    there are none."""
     probe: Probe | None = None
     """Without it a runbook with `vantage: {kind: probe}` never acts on this service."""
 
@@ -159,7 +162,14 @@ class Guards(Strict):
     all_per_day: int = Field(default=30, ge=1)
     """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
-    """This many open firing episodes are a storm: nothing more is started."""
+    """This many open firing episodes are a storm: nothing more is started until it is over."""
+    storm_calm: Duration = Field(default=600.0, gt=0)
+    """A storm is over when there have been fewer such episodes for so long, or when a person says so. Then one after
+    the other is released, the most severe first, each proven before the next; so it is after a pause of all."""
+    budget_attempts: int = Field(default=10, ge=3, le=20)
+    """The automation's own budget: of so many latest attempts of a runbook ..."""
+    budget_failures: int = Field(default=3, ge=1)
+    """... this many that are not proven fixed demote it: it asks for approval until a person restores it."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
     """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)

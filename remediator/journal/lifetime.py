@@ -209,7 +209,7 @@ class Replica:
             left = self._hold_until - self._clock.boottime()
             await self._store.write(lambda tx: index.set_mark(tx, HOLD_OFF, str(tx.now() + left)))
 
-    def _asked(self, episode: str, runbook: str, resource: str | None) -> limits.Asked:
+    def _asked(self, episode: str, runbook: str, resource: str | None, service: str = "") -> limits.Asked:
         return limits.Asked(
             episode=episode,
             runbook=runbook,
@@ -220,6 +220,7 @@ class Replica:
             stopped=f"the journal has lost events: {self._witness.regressed}"
             if self._witness is not None and self._witness.regressed
             else "",
+            service=service,
         )
 
     def _acknowledged(self, event: Event) -> None:
