@@ -23,6 +23,7 @@ from aiohttp import web
 from remediator import runbooks
 from remediator.actions import registry
 from remediator.api import About, Api, Footing
+from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
 from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.diagnosis import Diagnoses
@@ -33,6 +34,7 @@ from remediator.journal import Journal
 from remediator.ledger import Ledger
 from remediator.loop import Loop
 from remediator.metrics import Metrics
+from remediator.operators import Operators
 from remediator.pages import Pages
 from remediator.people import People
 from remediator.prometheus import Prometheus
@@ -126,11 +128,13 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
     batcher = Batcher(journal.store, metrics)
     intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind)
     servers = [Prometheus(url, session, settings.prometheus.timeout) for url in settings.prometheus.urls]
-    api = Api(journal, metrics, settings.api_token_files, lambda: loaded.books, lambda: _ready(loop, servers), about)
+    operators = Operators(settings.operators, settings.api_token_files)
+    api = Api(journal, metrics, operators, lambda: loaded.books, lambda: _ready(loop, servers), about)
+    routes = [*intake.routes(), *api.routes(), *Approvals(journal, api).routes(), *Pages(settings.alert_pages).routes()]
     async with asyncio.TaskGroup() as group:
         writer = group.create_task(batcher.run())
         standing = group.create_task(_standing(loop, metrics))
-        runner = await _listen(settings, [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()])
+        runner = await _listen(settings, routes)
         try:
             clean = await loop.serve()
         finally:

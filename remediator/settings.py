@@ -17,6 +17,8 @@ from remediator.durations import Duration
 from remediator.errors import ConfigError, Fault
 from remediator.runbooks import Mode, Strict, faults
 
+Role = Literal["viewer", "operator", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/.*)?$")]
 
 
@@ -154,6 +156,15 @@ class Database(Strict):
     """As above, for connections that many clients share."""
 
 
+class Operator(Strict):
+    """One person, or one program, that may use the API."""
+
+    token_files: tuple[Path, ...] = Field(min_length=1)
+    """Bearer tokens, one a file; two while rotating. Another person must not have any of them."""
+    role: Role = "operator"
+    """`viewer` reads; `operator` also pauses, approves, declines and settles doubts; `admin` may do everything."""
+
+
 class Guards(Strict):
     """Bounds over all runbooks. The floors are the table in docs/runbook-format.md."""
 
@@ -195,7 +206,10 @@ class Settings(Strict):
     listen: Listen = Listen()
     webhook: Webhook
     api_token_files: tuple[Path, ...] = ()
-    """Operators' bearer tokens, one a file. None: the API answers 403 to everybody."""
+    """Bearer tokens that people share, one a file, with the role operator; who acts is what they say. Without these and
+    without `operators` the API answers 403 to everybody."""
+    operators: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")], Operator] = {}
+    """People by name, each with tokens of their own. Approving what needs two persons needs two of these."""
     journal: Journal = Journal()
     prometheus: Prometheus
     alertmanager: Alertmanager

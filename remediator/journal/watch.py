@@ -47,7 +47,7 @@ _SET_STORM = update(storms).where(storms.c.id == bindparam("of"))
 _RESTORE = (
     update(demotions)
     .where(demotions.c.runbook == bindparam("book"), demotions.c.ended_at.is_(None))
-    .values(ended_at=bindparam("now"), ended_by=bindparam("who"), reason=bindparam("why"))
+    .values(ended_at=bindparam("now"), ended_by=bindparam("who"), reason=bindparam("because"))
 )
 
 
@@ -143,7 +143,7 @@ def demote(tx: Tx, id: str, runbook: str, why: str) -> bool:
 def restore(tx: Tx, id: str, runbook: str, who: str, reason: str) -> bool:
     """A person lets a runbook do what its mode says again; its failures up to now count no more. False: not demoted."""
     tx.lock(INTENT_LOCK)
-    said = {"book": runbook, "now": tx.now(), "who": plain(who), "why": plain(reason)}
+    said = {"book": runbook, "now": tx.now(), "who": plain(who), "because": plain(reason)}
     if tx.run(_RESTORE, said).rowcount == 0:
         return tx.again
     note(tx, id, Kind.RESTORED, runbook=runbook, who=plain(who), reason=plain(reason))
