@@ -20,6 +20,7 @@ from remediator.settings import Guards, Settings
 from remediator.world import Answer, Health, World
 
 HOUR, DAY = 3600.0, 86400.0
+RELEASE_AGAIN = 5.0  # seconds until it is looked whether this one may go
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,8 @@ def storm(case: Case) -> Refusal | None:
 def releasing(case: Case) -> Refusal | None:
     """After a storm or a pause not all at once: one at a time, the most severe first, each proven before the next."""
     if case.facts.releasing:
-        return Refusal(Reason.RELEASING, f"One after the other after a storm or a pause: {case.facts.releasing}.")
+        sentence = f"One after the other after a storm or a pause: {case.facts.releasing}."
+        return Refusal(Reason.RELEASING, sentence, case.now + RELEASE_AGAIN)
     return None
 
 

@@ -60,10 +60,14 @@ class Rung(Strict):
 
 
 class Check(Strict):
-    """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good."""
+    """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good.
+
+    A runbook for several targets names in `by` the target labels that pick its own sample out of the answer.
+    """
 
     name: NonEmpty
     query: NonEmpty
+    by: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], ...] = ()
     below: float | None = None
     at_least: float | None = None
 
@@ -155,6 +159,9 @@ class Runbook(Strict):
         labels = {value.label for rung in self.ladder for value in rung.params.values() if isinstance(value, FromLabel)}
         if missing := labels - set(self.target_labels):
             raise ValueError(f"params use labels that are not in target_labels: {', '.join(sorted(missing))}")
+        picked = {name for check in self.proof.checks for name in check.by}
+        if missing := picked - set(self.target_labels):
+            raise ValueError(f"proof.checks pick by labels that are not in target_labels: {', '.join(sorted(missing))}")
         if self.proof.timeout < self.proof.hold:
             raise ValueError("proof.timeout is shorter than proof.hold: nothing could ever be proven")
         return self

@@ -162,8 +162,8 @@ class RestartService(Action):
     def _group(self, service: str, members: Sequence[Container]) -> list[Refusal]:
         """How many others stay healthy while one restarts. It is the sickest that restarts, so it is none of them."""
         wanted: Service = self._settings.services[service]
-        if wanted.singleton and wanted.containers == 1:
-            return []
+        if wanted.containers == 1:
+            return []  # that is said by `singleton`
         well = [item for item in _sickest_first(members)[1:] if item.status == "running" and item.health != "unhealthy"]
         if len(well) >= wanted.min_healthy:
             return []

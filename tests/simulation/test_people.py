@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from remediator.journal import Journal
 from remediator.ledger import fold
 from remediator.reasons import Reason
 from remediator.watch import Watch
-from tests.simulation.test_engine import ALWAYS, sick
+from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
 from tests.simulation.world import START, SimService, SimWorld
 
@@ -155,7 +156,7 @@ async def test_a_storm_is_one_page_and_is_released_one_by_one(tmp_path: Path) ->
             await watch.tick()
     at = sorted(effect.at for effect in world.effects)
     assert len(at) == BOOK.limits.per_hour
-    assert all(later - before >= BOOK.proof.hold for before, later in zip(at, at[1:], strict=False)), at
+    assert all(later - before >= BOOK.proof.hold for before, later in pairwise(at)), at
 
 
 async def test_the_pause_file_is_a_pause_of_the_journal(tmp_path: Path) -> None:
