@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -40,6 +41,10 @@ def longest_range(promql: str) -> float:
 
 
 def _parse(value: Any) -> Any:
+    if (
+        isinstance(value, int | float) and not 0.0 <= value < math.inf
+    ):  # nothing is ever later than NaN: no wait would hold
+        raise ValueError(f"not a duration: {value}")
     return seconds(value) if isinstance(value, str) else value
 
 

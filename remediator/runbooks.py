@@ -91,10 +91,6 @@ class Proof(Strict):
     every: Duration = 5.0
     probe: bool = True
 
-    def floor(self, scrape_interval: float) -> float:
-        """Longest range used plus two scrapes: with less, samples from before the action count as proof."""
-        return max(longest_range(check.query) for check in self.checks) + 2 * scrape_interval
-
 
 class Limits(Strict):
     """Numbers that outlive a restart: counted in the journal, charged with the intent."""
@@ -182,6 +178,16 @@ def parse(text: str, where: str) -> Runbook:
         raise ConfigError(faults(error, where)) from error
 
 
+def text_of(path: Path, where: str) -> str:
+    """A configuration file's text. Raises ConfigError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(where, "is not UTF-8", "save it as UTF-8")]) from error
+    except OSError as error:
+        raise ConfigError([Fault(where, f"cannot be read: {error.strerror}")]) from error
+
+
 def faults(error: ValidationError, where: str) -> list[Fault]:
     """Every fault of a pydantic error with its path inside the file."""
     return [
@@ -201,7 +207,7 @@ def load(
         problems.append(Fault(str(folder), "no runbook here", "an empty folder would remediate nothing, silently"))
     for path in files:
         try:
-            books.append((path.name, parse(path.read_text(), path.name)))
+            books.append((path.name, parse(text_of(path, path.name), path.name)))
         except ConfigError as error:
             problems += error.faults
     problems += _references(books, actions, diagnoses, scrape_interval)
@@ -241,13 +247,21 @@ def _references(
                 yield Fault(
                     f"{file}: diagnosis.{index}", f"no diagnosis {name!r}", f"one of {', '.join(sorted(diagnoses))}"
                 )
-        floor = book.proof.floor(scrape_interval)
-        if book.proof.hold < floor:
-            yield Fault(
-                f"{file}: proof.hold",
-                f"{human(book.proof.hold)} is under its floor of {human(floor)}",
-                "the longest range of its queries plus two scrapes",
-            )
+        yield from _hold(book.proof, scrape_interval, f"{file}: proof")
+
+
+def _hold(proof: Proof, scrape_interval: float, where: str) -> Iterable[Fault]:
+    """A hold time under its floor: with less, samples from before the action count as proof."""
+    ranges: list[float] = []
+    for index, check in enumerate(proof.checks):
+        try:
+            ranges.append(longest_range(check.query))
+        except ValueError as error:
+            yield Fault(f"{where}.checks.{index}.query", str(error), "write its ranges as 90s, 15m or 1h30m")
+    floor = max(ranges, default=0.0) + 2 * scrape_interval
+    if proof.hold < floor:
+        said = f"{human(proof.hold)} is under its floor of {human(floor)}"
+        yield Fault(f"{where}.hold", said, "the longest range of its queries plus two scrapes")
 
 
 def _params(rung: Rung, model: type[BaseModel], where: str) -> Iterable[Fault]:
