@@ -1,7 +1,7 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check`, `severity:*` and
-`slo:generate` read and write files only.
+Everything about episodes, pauses, doubts and reloading goes through the remediator's API; `runbook:*`, `severity:*`
+and `slo:generate` read and write files only.
 """
 
 from __future__ import annotations
@@ -277,6 +277,22 @@ def doubts_settle(
     body = {"settlement": "done" if done else "not_done", "who": asked.who, "reason": reason}
     answer = asked.client.post(f"/api/v1/doubts/{attempt}/settle", body)
     typer.echo(f"Taken. The episode's owner writes it down: prepctl episodes:show {answer['episode']}")
+
+
+# -- configuration ------------------------------------------------------------------------------------
+
+
+@app.command("reload")
+def reload(context: typer.Context, as_json: AsJson = False) -> None:
+    """Have the remediator read its configuration and runbooks anew, all of it or nothing (as SIGHUP does)."""
+    found = _asked(context).client.post("/-/reload", {})
+    if as_json:
+        _as_json(found)
+        return
+    out = show.console()
+    out.print(show.text(f"Taken over, configuration {found['config_digest']}.", "bold"))
+    for change in found["changed"] or ["Nothing has changed."]:
+        out.print(show.text(f"  {change}"), soft_wrap=True)
 
 
 # -- checks -------------------------------------------------------------------------------------------

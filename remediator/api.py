@@ -2,8 +2,8 @@
 
 In: requests with a bearer token of `api_token_files` (role operator). Out: JSON. It reads the journal and
 writes three things into it: pauses, their end, and what a person says about a doubt (an inbox row; the
-episode's owner journals it). It performs no action. Without tokens in the settings everything under /api
-answers 403.
+episode's owner journals it). It performs no action; it can have the configuration read anew. Without tokens
+in the settings all of this answers 403.
 
     GET    /api/v1/episodes?open=1&limit=50          GET  /api/v1/episodes/{id}
     GET    /api/v1/journal?after=&limit=             GET  /api/v1/doubts
@@ -11,6 +11,7 @@ answers 403.
     DELETE /api/v1/pauses/{id}?who=
     POST   /api/v1/doubts/{attempt}/settle                {settlement, who, reason}
     GET    /api/v1/status
+    POST   /-/reload                                      read configuration and runbooks anew
     GET    /-/healthy   GET /-/ready   GET /metrics       (no token: for the machine and Prometheus)
 """
 
@@ -29,9 +30,9 @@ import structlog
 from aiohttp import web
 from pydantic import Field, StringConstraints, ValidationError
 
-from remediator.answers import finished, problem, refused
+from remediator.answers import faulty, finished, problem, refused
 from remediator.bearer import Answer, Tokens
-from remediator.errors import JournalError
+from remediator.errors import ConfigError, JournalError
 from remediator.events import Event, Unknown
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Attempt, fold
@@ -122,9 +123,16 @@ class Api:
     books: Callable[[], Sequence[Runbook]]
     ready: Callable[[], Awaitable[Sequence[Footing]]]
     about: About
+    reload: Callable[[], Awaitable[Sequence[str]]] | None = None
+    """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
 
     def __post_init__(self) -> None:
         self._tokens = Tokens(self.token_files)
+
+    def reconfigure(self, token_files: tuple[Path, ...], about: About) -> None:
+        """Other tokens from the next request on, and another configuration to tell of."""
+        self.token_files, self.about = token_files, about
+        self._tokens = Tokens(token_files)
 
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
@@ -139,6 +147,7 @@ class Api:
             web.post("/api/v1/pauses", guard(self.pause)),
             web.delete("/api/v1/pauses/{id}", guard(self.resume)),
             web.get("/api/v1/status", guard(self.status)),
+            web.post("/-/reload", guard(self.read_anew)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.readiness),
             web.get("/metrics", self.exposition),
@@ -312,6 +321,17 @@ class Api:
         await self.journal.click(episode, json.dumps(click).encode())
         log.warning("a person settles a doubt", attempt=asked, settlement=said.settlement, who=said.who)
         return web.json_response({"status": "accepted", "episode": episode, "attempt": asked}, status=202)
+
+    async def read_anew(self, _: web.Request) -> web.Response:
+        """Read settings and runbooks: 200 with what changed, 422 with every fault, and then nothing has changed."""
+        if self.reload is None:
+            raise _no(404, "no_configuration", "There is no configuration to read.", "Start prep-remediator itself.")
+        try:
+            found = await self.reload()
+        except ConfigError as error:
+            raise _No(faulty(error.faults)) from error
+        said = {"status": "reloaded", "config_digest": self.about.config_digest, "changed": list(found)}
+        return web.json_response(said)
 
     # -- for the machine --------------------------------------------------------------------------------
 
