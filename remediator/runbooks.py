@@ -26,35 +26,46 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 class Strict(BaseModel):
     """Unknown keys are mistakes, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Match(Strict):
     """Which alerts are this runbook's. Everything named must agree; nothing is a pattern."""
 
     alertnames: tuple[NonEmpty, ...] = Field(min_length=1)
+    """Rules; each belongs to one runbook only."""
     jobs: tuple[NonEmpty, ...] = Field(min_length=1)
+    """Values of the alert's `job`."""
     labels: Mapping[str, str] = {}
+    """Further labels that the alert must have with exactly these values."""
 
 
 class FromLabel(Strict):
     """A parameter taken from a target label of the alert; the action's model still validates it."""
 
     label: NonEmpty
+    """One of `target_labels`."""
 
 
 class Rung(Strict):
     """One step of the ladder. `wait` seconds pass between the verdict before it and its own look."""
 
     name: NonEmpty
+    """Told apart by it, in this runbook and in open episodes."""
     action: NonEmpty
+    """What is done."""
     params: Mapping[str, FromLabel | str | int | float | bool] = {}
+    """Of the action: fixed, or taken from a target label."""
     wait: Duration = 0.0
+    """After the verdict before it, before its own look."""
     attempts: int = Field(default=1, ge=1, le=3)
     """Attempts whose effect did not begin (refused at the target); one that began is never repeated."""
     deadline: Duration | None = None
+    """For the whole execution; afterwards its end is in doubt. None is the action's own."""
     approval: bool = False
+    """A person must say yes, also in mode auto."""
     diagnose_first: bool = True
+    """Capture the evidence of `diagnosis` before it."""
     same_target: bool = False
     """Touch only what the attempt before was about: the query that was cancelled, not the next one in line."""
 
@@ -62,10 +73,23 @@ class Rung(Strict):
 class Check(Strict):
     """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["below"], "properties": {"below": {"type": "number"}}},
+                {"required": ["at_least"], "properties": {"at_least": {"type": "number"}}},
+            ]
+        }
+    )
+
     name: NonEmpty
+    """For people."""
     query: NonEmpty
+    """PromQL with one sample as its answer."""
     below: float | None = None
+    """Good while the sample is smaller."""
     at_least: float | None = None
+    """Good while the sample is not smaller."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Check:
@@ -86,18 +110,26 @@ class Proof(Strict):
     """
 
     checks: tuple[Check, ...] = Field(min_length=1)
+    """All must be good at once."""
     hold: Duration
+    """Good for so long without a break. Its floor: the longest range of the queries plus two scrapes."""
     timeout: Duration
+    """Given up so long after the effect; at least `hold`."""
     every: Duration = 5.0
+    """From one round to the next."""
     probe: bool = True
+    """The direct probe must be healthy too."""
 
 
 class Limits(Strict):
     """Numbers that outlive a restart: counted in the journal, charged with the intent."""
 
     cooldown: Duration = Field(default=1800.0, ge=FLOOR_COOLDOWN)
+    """Between two remediations of one target."""
     per_hour: int = Field(default=3, ge=1)
+    """Attempts in any hour, by target and by runbook."""
     per_day: int = Field(default=7, ge=1)
+    """Attempts in any day, by target and by runbook."""
 
 
 class Vantage(Strict):
@@ -108,34 +140,51 @@ class Vantage(Strict):
     """
 
     kind: Literal["probe", "preview"]
+    """Which one has the say."""
 
 
 class HandOver(Strict):
     """What people get when the runbook cannot help."""
 
     severity: Literal["P0", "P1", "P2", "P3"] = "P2"
+    """Level of the alert that people get."""
     first_steps: str = ""
+    """What to look at first."""
 
 
 class Runbook(Strict):
     """One symptom, from alert to proof."""
 
     format: Literal[1]
+    """The version of this format."""
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,62}$")]
+    """The value of the alert's label `runbook`."""
     title: NonEmpty
+    """A line for people."""
     match: Match
+    """Which alerts are this runbook's."""
     target_labels: tuple[NonEmpty, ...] = Field(min_length=1)
+    """What makes two alerts one episode; an alert that lacks one is not acted upon."""
     blocked_by: tuple[NonEmpty, ...] = ()
+    """Alerts that are the cause: while one is pending or firing, or cannot be known, nothing is done."""
     mode: Mode = "auto"
     """The freest mode this runbook may ever run in; the remediator's own mode may be stricter."""
     settle: Duration = 30.0
+    """Time to heal by itself, from the first delivery."""
     stale_after: Duration = 3600.0
+    """An alert older than this, by `startsAt`, is a person's."""
     vantage: Vantage
+    """The second look, past every exporter."""
     diagnosis: tuple[NonEmpty, ...] = ()
+    """Evidence to capture; without all of it nothing disruptive is done."""
     ladder: tuple[Rung, ...] = Field(min_length=1)
+    """What to do, the mildest first."""
     proof: Proof
+    """How it is known that the fault is gone."""
     limits: Limits = Limits()
+    """How often at most."""
     hand_over: HandOver = HandOver()
+    """What people get when it cannot help."""
     not_automated: tuple[NonEmpty, ...] = ()
     """Handbook steps left to people, each with the reason; shown with the runbook."""
 
