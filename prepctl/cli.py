@@ -310,6 +310,15 @@ def runbook_check(
         typer.echo(show.clean(row))
 
 
+@app.command("runbook:test")
+def runbook_test(files: Annotated[list[Path], typer.Argument(help="Test files, e.g. runbooks/tests/*.yml.")]) -> None:
+    """Play what the files describe through the real rules: does each step come as expected? Needs no server."""
+    from prepctl.runbooks import test  # noqa: PLC0415 - as above
+
+    for row in test(files):
+        typer.echo(show.clean(row))
+
+
 Root = Annotated[Path, typer.Option("--root", help="Folder that holds alert-rules/.")]
 
 

@@ -1,10 +1,11 @@
-"""`runbook:check`: the remediator's own loading of runbooks, without a remediator."""
+"""`runbook:check` and `runbook:test`: the remediator's own loading and deciding, without a remediator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from prepctl import rehearsal
 from prepctl.errors import Exit, Failure
 from prepctl.show import many
 from remediator.actions.registry import PARAMS as ACTIONS
@@ -35,3 +36,24 @@ def check(folder: Path, scrape_interval: float) -> Iterator[str]:
         alerts = ", ".join(book.match.alertnames)
         yield f"{book.name}: {alerts}; {ladder}; proof holds {human(book.proof.hold)}; at most {book.mode}"
     yield f"Well formed: {many(len(books), 'runbook')}."
+
+
+def test(files: Sequence[Path]) -> Iterator[str]:
+    """A line for each test file. Raises Failure: NO with every step that came otherwise, USAGE for a wrong file."""
+    failures: list[str] = []
+    for file in files:
+        try:
+            played = rehearsal.read(file)
+        except ConfigError as error:
+            told = "\n".join(f"  {fault}" for fault in error.faults)
+            raise Failure(
+                Exit.USAGE, f"The test file cannot be used:\n{told}", "See docs/runbook-format.md."
+            ) from error
+        found = list(played.failures())
+        failures += found
+        steps = sum(len(each.step_test) for each in played.found.tests)
+        tests = many(len(played.found.tests), "test")
+        yield f"{file.name}: {tests}, {many(steps, 'step')}, {many(len(found), 'failure')}"
+    if failures:
+        said = "\n".join(f"  {each}" for each in failures)
+        raise Failure(Exit.NO, f"{many(len(failures), 'step')} came otherwise than expected:\n{said}")

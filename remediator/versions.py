@@ -29,13 +29,9 @@ def binding(decided: Runbook, newest: Runbook | None) -> Runbook:
 
 
 def _limits(one: Limits, other: Limits) -> Limits:
-    return one.model_copy(
-        update={
-            "cooldown": max(one.cooldown, other.cooldown),
-            "per_hour": min(one.per_hour, other.per_hour),
-            "per_day": min(one.per_day, other.per_day),
-        }
-    )
+    """Of the numbers the smaller, of the cooldowns the longer."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in Limits.model_fields}
+    return one.model_copy(update={name: max(pair) if name == "cooldown" else min(pair) for name, pair in pairs.items()})
 
 
 def _rung(decided: Rung, newest: Rung | None) -> Rung:
