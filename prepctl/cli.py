@@ -301,12 +301,25 @@ def reload(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command("runbook:check")
 def runbook_check(
     folder: Annotated[Path, typer.Argument(help="Folder of *.yml runbooks.")],
-    scrape_interval: Annotated[str, typer.Option(help="Prometheus' scrape interval; hold times depend on it.")] = "15s",
+    scrape_interval: Annotated[
+        str, typer.Option(help="Prometheus' scrape interval; hold times depend on it. --config knows it.")
+    ] = "15s",
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Folder of rule files: can an alert ever reach each runbook?", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The remediator's configuration: can each action ever work with it?", show_default=False),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Look at the targets too: grants, gate, probes, Prometheus' rules.")
+    ] = False,
 ) -> None:
-    """Would the remediator load these runbooks? Lists every fault with file and place; needs no server."""
-    from prepctl.runbooks import check  # noqa: PLC0415 - it loads every driver; the other commands start at once
+    """Would the remediator load these runbooks, and could they act? Every fault with its place and what to do."""
+    from prepctl.runbooks import Beside, check  # noqa: PLC0415 - it loads every driver; the other commands start at once
 
-    for row in check(folder, _duration(scrape_interval) or 15.0):
+    for row in check(folder, Beside(_duration(scrape_interval) or 15.0, rules, config, live)):
         typer.echo(show.clean(row))
 
 
