@@ -1,7 +1,7 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything about episodes, pauses and doubts goes through the remediator's API; `runbook:check`, `severity:*` and
-`slo:generate` read and write files only.
+Everything about episodes, pauses, doubts and reloading goes through the remediator's API; `runbook:*`, `severity:*`
+and `slo:generate` read and write files only.
 """
 
 from __future__ import annotations
@@ -395,18 +395,56 @@ def doubts_settle(
     typer.echo(f"Taken. The episode's owner writes it down: prepctl episodes:show {answer['episode']}")
 
 
+# -- configuration ------------------------------------------------------------------------------------
+
+
+@app.command("reload")
+def reload(context: typer.Context, as_json: AsJson = False) -> None:
+    """Have the remediator read its configuration and runbooks anew, all of it or nothing (as SIGHUP does)."""
+    found = _asked(context).client.post("/-/reload", {})
+    if as_json:
+        _as_json(found)
+        return
+    out = show.console()
+    out.print(show.text(f"Taken over, configuration {found['config_digest']}.", "bold"))
+    for change in found["changed"] or ["Nothing has changed."]:
+        out.print(show.text(f"  {change}"), soft_wrap=True)
+
+
 # -- checks -------------------------------------------------------------------------------------------
 
 
 @app.command("runbook:check")
 def runbook_check(
     folder: Annotated[Path, typer.Argument(help="Folder of *.yml runbooks.")],
-    scrape_interval: Annotated[str, typer.Option(help="Prometheus' scrape interval; hold times depend on it.")] = "15s",
+    scrape_interval: Annotated[
+        str, typer.Option(help="Prometheus' scrape interval; hold times depend on it. --config knows it.")
+    ] = "15s",
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Folder of rule files: can an alert ever reach each runbook?", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The remediator's configuration: can each action ever work with it?", show_default=False),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Look at the targets too: grants, gate, probes, Prometheus' rules.")
+    ] = False,
 ) -> None:
-    """Would the remediator load these runbooks? Lists every fault with file and place; needs no server."""
-    from prepctl.runbooks import check  # noqa: PLC0415 - it loads every driver; the other commands start at once
+    """Would the remediator load these runbooks, and could they act? Every fault with its place and what to do."""
+    from prepctl.runbooks import Beside, check  # noqa: PLC0415 - it loads every driver; the other commands start at once
 
-    for row in check(folder, _duration(scrape_interval) or 15.0):
+    for row in check(folder, Beside(_duration(scrape_interval) or 15.0, rules, config, live)):
+        typer.echo(show.clean(row))
+
+
+@app.command("runbook:test")
+def runbook_test(files: Annotated[list[Path], typer.Argument(help="Test files, e.g. runbooks/tests/*.yml.")]) -> None:
+    """Play what the files describe through the real rules: does each step come as expected? Needs no server."""
+    from prepctl.runbooks import test  # noqa: PLC0415 - as above
+
+    for row in test(files):
         typer.echo(show.clean(row))
 
 

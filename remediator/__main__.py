@@ -1,6 +1,7 @@
 """`prep-remediator`: run the remediator, check its configuration, or write the Docker gate's.
 
 Exit codes: 0 ended cleanly, 1 the journal cannot be used, 2 the configuration is wrong (every fault is printed).
+SIGHUP reads the configuration anew; a fault in it changes nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 import structlog
 
 from remediator import gate, settings
+from remediator.configuration import load_books
 from remediator.errors import ConfigError, JournalError
-from remediator.server import load_books, serve
+from remediator.server import serve
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 0
         _log(loaded_settings.log_format)
-        return asyncio.run(serve(loaded))
+        return asyncio.run(serve(loaded, options.config))
     except ConfigError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)

@@ -2,8 +2,8 @@
 
 In: requests with a bearer token of `operators` or `api_token_files`. Out: JSON. It reads the journal and writes
 into it what people say: pauses and their end, doubts settled here, questions answered in `approvals.py` (inbox
-rows; the episode's owner journals them). It performs no action. Without tokens in the settings everything under
-/api answers 403.
+rows; the episode's owner journals them). It performs no action; it can have the configuration read anew. Without
+tokens in the settings all of this answers 403.
 
     GET    /api/v1/episodes?open=1&limit=50          GET  /api/v1/episodes/{id}
     GET    /api/v1/journal?after=&limit=             GET  /api/v1/journal/verify
@@ -12,6 +12,7 @@ rows; the episode's owner journals them). It performs no action. Without tokens 
     DELETE /api/v1/pauses/{id}?who=
     POST   /api/v1/doubts/{attempt}/settle                {settlement, who, reason}
     GET    /api/v1/status
+    POST   /-/reload                                      read configuration and runbooks anew
     GET    /-/healthy   GET /-/ready   GET /metrics       (no token: for the machine and Prometheus)
 """
 
@@ -29,9 +30,9 @@ import structlog
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
-from remediator.answers import finished, problem, refused
+from remediator.answers import faulty, finished, problem, refused
 from remediator.bearer import Answer
-from remediator.errors import JournalError
+from remediator.errors import ConfigError, JournalError
 from remediator.events import Event, Unknown
 from remediator.handling import CALLER, No, Said, caller_of, no, read_body, who_of
 from remediator.journal import EpisodeRow, Journal
@@ -107,6 +108,12 @@ class Api:
     books: Callable[[], Sequence[Runbook]]
     ready: Callable[[], Awaitable[Sequence[Footing]]]
     about: About
+    reload: Callable[[], Awaitable[Sequence[str]]] | None = None
+    """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
+
+    def reconfigure(self, operators: Operators, about: About) -> None:
+        """Other tokens from the next request on, and another configuration to tell of."""
+        self.operators, self.about = operators, about
 
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
@@ -122,6 +129,7 @@ class Api:
             web.post("/api/v1/pauses", act(self.pause)),
             web.delete("/api/v1/pauses/{id}", act(self.resume)),
             web.get("/api/v1/status", guard(self.status)),
+            web.post("/-/reload", act(self.read_anew)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.readiness),
             web.get("/metrics", self.exposition),
@@ -310,6 +318,17 @@ class Api:
         await self.journal.click(episode, json.dumps(click).encode())
         log.warning("a person settles a doubt", attempt=asked, settlement=said.settlement, who=who)
         return web.json_response({"status": "accepted", "episode": episode, "attempt": asked}, status=202)
+
+    async def read_anew(self, _: web.Request) -> web.Response:
+        """Read settings and runbooks: 200 with what changed, 422 with every fault, and then nothing has changed."""
+        if self.reload is None:
+            raise no(404, "no_configuration", "There is no configuration to read.", "Start prep-remediator itself.")
+        try:
+            found = await self.reload()
+        except ConfigError as error:
+            raise No(faulty(error.faults)) from error
+        said = {"status": "reloaded", "config_digest": self.about.config_digest, "changed": list(found)}
+        return web.json_response(said)
 
     # -- for the machine --------------------------------------------------------------------------------
 

@@ -72,6 +72,17 @@ LEVELS = {"RemediationInDoubt": "P1", "RemediationRecurs": "P3"}
 EVIDENCE_FIRST = frozenset({Risk.DISRUPTIVE, Risk.DESTRUCTIVE})
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What one configuration makes of the outside: replaced all at once, see `Engine.reconfigure`."""
+
+    settings: Settings
+    sight: Sight
+    actions: Mapping[str, Action]
+    people: People
+    diagnoses: Diagnoses
+
+
 @dataclass
 class Engine:
     """Performs the planner's steps."""
@@ -89,6 +100,16 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._steps_of_clock = StepDetector(self.clock, self.settings.guards.clock_step)
+
+    def reconfigure(self, parts: Parts, books: tuple[Runbook, ...]) -> None:
+        """Another configuration, between two steps. What was seen under the one before is not acted upon any more.
+
+        An effect that is intended already goes on with the action that looked at its target.
+        """
+        self.settings, self.sight, self.actions = parts.settings, parts.sight, parts.actions
+        self.people, self.diagnoses = parts.people, parts.diagnoses
+        self._steps_of_clock.tolerance = parts.settings.guards.clock_step
+        self.episodes.reconfigure(parts.settings, books)
 
     def clock_stepped(self) -> float | None:
         """Seconds by which the wall clock was stepped since it was last asked, None when it was not."""
@@ -142,6 +163,8 @@ class Engine:
             now = await self.journal.now()
             service = run.ledger.target.get("service", "")
             facts = await self.journal.facts(run.episode, run.ledger.runbook or "", _resource(run), service=service)
+            if run.generation != self.episodes.generation:
+                return await self._release(run.episode, now)
             step = next_step(self._view(run, now, facts))
             due = await self._perform(run, step, now)
             if due is not None:
@@ -269,6 +292,7 @@ class Engine:
 
     async def _act(self, run: Run, step: Intend) -> float | None:
         """Intent, then effect, then outcome: the order that everything else rests on."""
+        action = self.actions[step.rung.action]
         call, intent = await self._intent(run, step)
         if self.clock_stepped() is not None:
             await self.hold_off_after_step()
@@ -278,6 +302,8 @@ class Engine:
             return await self._release(run.episode, intent.at + 1.0)
 
         def decide(facts: Facts) -> Refusal | None:
+            if run.generation != self.episodes.generation:
+                return Refusal(Reason.LOOK_STALE, "The configuration was reloaded after the look.", facts.now)
             return guardrails.locked(replace(step.case, now=facts.now, facts=facts))
 
         refusal = await self.journal.intend(
@@ -294,7 +320,7 @@ class Engine:
         if step.approval is not None:
             await self._answered(run)
         log.info("acting", episode=run.episode, attempt=call.attempt, action=step.rung.action, on=call.resource)
-        await self._outcome(run, call, await self._execute(run, self.actions[step.rung.action], call))
+        await self._outcome(run, call, await self._execute(run, action, call))
         run.forget()
         return None
 

@@ -24,6 +24,7 @@ from remediator.matching import Matched, match
 from remediator.ports import Observer
 from remediator.runbooks import Runbook, from_body
 from remediator.settings import Settings
+from remediator.versions import binding
 from remediator.world import Answer, ProofLook, World
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class Run:
-    """One claimed episode while it is worked on; everything durable is in `events`."""
+    """One claimed episode while it is worked on; everything durable is in `events`.
+
+    generation  of the configuration that it was read under, see `Episodes.reconfigure`
+    """
 
     episode: str
     events: list[Event]
@@ -40,6 +44,7 @@ class Run:
     world: World | None = None
     proof: ProofLook | None = None
     rule: Answer | None = None
+    generation: int = 0
 
     def forget(self) -> None:
         """What was seen is not reused after something was done."""
@@ -56,13 +61,21 @@ class Episodes:
     observe: Observer
     owner: str
     ids: Callable[[], str] = lambda: uuid.uuid4().hex
+    generation: int = 0
     _documents: dict[str, Runbook] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._documents = {book.digest(): book for book in self.books}
 
+    def reconfigure(self, settings: Settings, books: tuple[Runbook, ...]) -> None:
+        """Other settings and runbooks: what is being worked on belongs to an older generation, and is read again."""
+        self.settings, self.books = settings, books
+        self._documents |= {book.digest(): book for book in books}
+        self.generation += 1
+
     async def load(self, claim: Claim) -> Run | None:
         """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
+        generation = self.generation
         try:
             events = await self.journal.events(claim.episode)
         except Unknown as error:
@@ -74,8 +87,8 @@ class Episodes:
             rows = []
             if not events:
                 return None
-        run = Run(claim.episode, events, fold(events), None)
-        run.book = await self._document(run.ledger.digest)
+        run = Run(claim.episode, events, fold(events), None, generation=generation)
+        run.book = await self._decided_on(run.ledger.digest)
         if claim.taken_over:
             await self.append(run, Kind.CLAIMED, {"owner": self.owner, "epoch": claim.epoch})
         await self._fold_inbox(run, rows)
@@ -173,10 +186,15 @@ class Episodes:
         await self.journal.put_document(digest, book.body())
         return digest
 
-    async def _document(self, digest: str | None) -> Runbook | None:
-        """The runbook an episode was decided on, from the journal, whatever the files say now."""
+    async def _decided_on(self, digest: str | None) -> Runbook | None:
+        """The runbook an episode was decided on, with whatever the newest version of it forbids."""
         if digest is None:
             return None
+        decided = await self._document(digest)
+        return binding(decided, next((book for book in self.books if book.name == decided.name), None))
+
+    async def _document(self, digest: str) -> Runbook:
+        """A runbook as it was, from the journal, whatever the files say now."""
         if digest not in self._documents:
             body = await self.journal.get_document(digest)
             if body is None:

@@ -53,3 +53,24 @@ class Facts:
     demoted: str | None = None
     recent: tuple[bool, ...] = ()
     fixed_lately: int = 0
+
+
+def calm(now: float, mode: str) -> Facts:
+    """A journal in which nobody else does anything and no limit is touched: what rehearsals and tests begin with."""
+    return Facts(
+        now=now,
+        paused=(),
+        strictest_mode=mode,
+        last_effect_at=None,
+        resource_hour=0,
+        resource_day=0,
+        runbook_hour=0,
+        runbook_day=0,
+        all_hour=0,
+        all_day=0,
+        doubts=(),
+        holds=(),
+        open_firing=1,
+        hold_off_until=None,
+        head_at=now,
+    )

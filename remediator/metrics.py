@@ -262,6 +262,16 @@ class Metrics:
             ["digest"],
             registry=registry,
         )
+        self._reloaded = Gauge(
+            "prep_remediator_config_last_reload_successful",
+            "1 when configuration and runbooks were taken over when they were last read, 0 when the former ones hold.",
+            registry=registry,
+        )
+        self._reloaded_at = _Moment(
+            "prep_remediator_config_last_reload_success_timestamp_seconds",
+            "When configuration and runbooks were last taken over; the start counts.",
+            registry,
+        )
         self._book = Gauge(
             "prep_remediator_runbook_info",
             "Runbooks in force with their digest, always 1.",
@@ -344,6 +354,15 @@ class Metrics:
             self._would_act.labels(action)
             for result in Result:
                 self._attempts.labels(action, result.value)
+
+    def reloaded(self, at: float) -> None:
+        """Configuration and runbooks were taken over, UNIX seconds."""
+        self._reloaded.set(1)
+        self._reloaded_at.value = at
+
+    def reload_refused(self) -> None:
+        """They had a fault; the former ones hold."""
+        self._reloaded.set(0)
 
     def mode(self, mode: str) -> None:
         """The strictest mode among the live replicas: the one that holds."""

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from remediator.durations import Duration
 from remediator.errors import ConfigError, Fault
-from remediator.runbooks import Mode, Strict, faults
+from remediator.runbooks import Mode, Strict, faults, text_of
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
@@ -246,10 +246,7 @@ def parse(text: str, where: str) -> Settings:
 
 def load(path: Path) -> Settings:
     """Read the file. Raises ConfigError, also when it cannot be read."""
-    try:
-        return parse(path.read_text(), str(path))
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
+    return parse(text_of(path, str(path)), str(path))
 
 
 def secret(path: Path) -> str:

@@ -176,6 +176,10 @@ class Intake:
         # One thread: parsing is Python, so that more would only take turns, each with a body in memory.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
+    def reconfigure(self, settings: Webhook) -> None:
+        """Other tokens and bounds from the next request on; the path stays."""
+        self.settings, self.tokens = settings, Tokens(settings.token_files)
+
     def close(self) -> None:
         """After the last request."""
         self._parser.shutdown(wait=False, cancel_futures=True)

@@ -29,7 +29,7 @@ from remediator.actions.base import (
 from remediator.clock import Clock
 from remediator.containers import Answered, Container, Engine, GateState
 from remediator.durations import human
-from remediator.errors import RemediatorError, Transient
+from remediator.errors import Fault, RemediatorError, Transient
 from remediator.fetch import Refused
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Service, Settings
@@ -57,6 +57,23 @@ class RestartService(Action):
         self._engine = Engine(settings.docker, session)
         self._clock = clock
         self._never = frozenset(settings.never) | footing(settings)
+
+    @classmethod
+    def listed(cls, settings: Settings) -> Sequence[str]:
+        return sorted(settings.services)
+
+    @classmethod
+    def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
+        if service in frozenset(settings.never) | footing(settings):
+            said = f"{service} is a primary database, or what the remediator stands on: it is never restarted"
+            return (Fault("never", said, "leave it to people"),)
+        entry = settings.services.get(service)
+        if entry is None:
+            return (Fault(f"services.{service}", "is not listed: it is never restarted", "list it, if it may be"),)
+        if entry.containers == 1 and not entry.singleton:
+            said = "is the only container of its service: a restart takes the service down"
+            return (Fault(f"services.{service}.singleton", said, "say `singleton: true`, if it may"),)
+        return ()
 
     async def preview(self, params: BaseModel) -> Preview:
         service = RestartServiceParams.model_validate(params.model_dump()).service

@@ -269,6 +269,32 @@ async def test_runbooks_are_checked_without_a_remediator(tmp_path: Path) -> None
     assert (await prepctl("runbook:check", str(tmp_path / "none"))).code == Exit.USAGE
 
 
+async def test_runbooks_own_tests_are_an_exit_code(tmp_path: Path) -> None:
+    """0 and a count; 1 with a sentence for each step that came otherwise; 2 for a file that cannot be used."""
+    prepctl = Prepctl("http://127.0.0.1:1", None)
+    shipped = sorted((Path(__file__).parents[2] / "runbooks" / "tests").glob("*.yml"))
+    good = await prepctl("runbook:test", *map(str, shipped))
+    assert (good.code, good.err) == (0, "")
+    assert [line.rsplit(", ", 1)[1] for line in good.out.splitlines()] == ["0 failures"] * len(shipped)
+    (tmp_path / "engine-slow.yml").write_text(RUNBOOK)
+    story = (
+        "runbook_files: [engine-slow.yml]\nsettings: {environment: test}\ntests:\n  - name: too soon\n"
+        "    alert: {alertname: EngineSlow, job: exporter, component: engine, service: e, environment: test}\n"
+        "    history: [{time: 1s, diagnosed: mild}]\n"
+        "    step_test: [{eval_time: 10s, exp_step: {step: intend}}]\n"
+    )
+    (tmp_path / "a.yml").write_text(story)
+    other = await prepctl("runbook:test", str(tmp_path / "a.yml"))
+    assert other.code == Exit.NO
+    assert "a.yml: 1 test, 1 step, 1 failure" in other.out
+    assert "'too soon' at 10s: expected intend; got refuse (reason settling, rung mild, until 28s)" in other.err
+    (tmp_path / "b.yml").write_text(story.replace("step_test", "steps"))
+    wrong = await prepctl("runbook:test", str(tmp_path / "b.yml"))
+    assert (wrong.code, wrong.out) == (Exit.USAGE, "")
+    assert "tests.0.steps" in wrong.err
+    assert (await prepctl("runbook:test", str(tmp_path / "none.yml"))).code == Exit.USAGE
+
+
 async def test_the_shipped_runbooks_are_well_formed() -> None:
     """What is in the repository loads."""
     folder = Path(__file__).parents[2] / "runbooks"
@@ -354,5 +380,5 @@ async def test_help_names_every_command_and_code() -> None:
         "doubts:list",
     ):
         assert name in found.out
-    for name in ("doubts:settle", "runbook:check", "health:check", "Exit codes: 0 done"):
+    for name in ("doubts:settle", "reload", "runbook:check", "runbook:test", "health:check", "Exit codes: 0 done"):
         assert name in found.out
