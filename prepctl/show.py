@@ -17,6 +17,7 @@ from rich.text import Text
 
 from remediator.durations import human
 from remediator.narrative import after, clock
+from remediator.terminal import printable
 
 Json = Any
 PIPED_WIDTH = 200  # columns when the output is no terminal: Rich would cut tables at 80
@@ -38,11 +39,8 @@ def console(*, errors: bool = False) -> Console:
 
 
 def clean(value: object) -> str:
-    """One line without characters that a terminal acts on: they are shown as `\\x1b`, `\\u202e`, …"""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in str(value)
-    )
+    """As one line of printable text."""
+    return printable(str(value))
 
 
 def text(value: object, style: str = "") -> Text:

@@ -11,7 +11,7 @@ tokens in the settings all of this answers 403.
     GET    /api/v1/pauses        POST /api/v1/pauses      {scope, who, reason, for_seconds}
     DELETE /api/v1/pauses/{id}?who=
     POST   /api/v1/doubts/{attempt}/settle                {settlement, who, reason}
-    GET    /api/v1/status
+    GET    /api/v1/status        GET  /api/v1/openapi.json  (what all of these take and answer)
     POST   /-/reload                                      read configuration and runbooks anew
     GET    /-/healthy   GET /-/ready   GET /metrics       (no token: for the machine and Prometheus)
 """
@@ -24,59 +24,33 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import Field, StringConstraints
+from pydantic import ValidationError
 
+from remediator import openapi
 from remediator.answers import faulty, finished, problem, refused
+from remediator.api_models import SAID, NewPause, Settle
 from remediator.bearer import Answer
 from remediator.errors import ConfigError, JournalError
 from remediator.events import Event, Unknown
-from remediator.handling import CALLER, No, Said, caller_of, no, read_body, who_of
+from remediator.handling import CALLER, No, caller_of, no, read_body, who_of
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Attempt, fold
 from remediator.metrics import Metrics
 from remediator.narrative import line, why
 from remediator.operators import Operators
-from remediator.runbooks import Runbook, Strict
+from remediator.runbooks import Runbook
 from remediator.settings import Role
 
 log = structlog.get_logger(__name__)
 
 ANSWER_TIMEOUT = 10.0  # seconds for the whole of an answer
 READY_TIMEOUT = 5.0
-MOST_EPISODES = 500
-MOST_EVENTS = 1000
-MOST_PAUSE = 30 * 86400.0  # seconds; longer is a change of configuration
-EPISODE = re.compile(r"[0-9a-zA-Z-]{1,64}")
-ATTEMPT = re.compile(r"[0-9a-f]{32}")
-SCOPE = r"^(all|runbook:[a-z][a-z0-9-]+|service:[A-Za-z0-9._-]+|resource:[a-z]+:[^\s\x00-\x1f]+)$"
-MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-
 Json = Any  # what `json.dumps` takes
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class NewPause(Strict):
-    """Body of POST /api/v1/pauses."""
-
-    scope: Annotated[
-        str,
-        StringConstraints(max_length=300, pattern=SCOPE),
-    ] = "all"
-    who: Said | None = None
-    reason: Said
-    for_seconds: float | None = Field(default=None, gt=0, le=MOST_PAUSE, allow_inf_nan=False)
-
-
-class Settle(Strict):
-    """Body of POST /api/v1/doubts/{attempt}/settle: what a person saw at the target."""
-
-    settlement: Literal["done", "not_done"]
-    who: Said | None = None
-    reason: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +104,7 @@ class Api:
             web.delete("/api/v1/pauses/{id}", act(self.resume)),
             web.get("/api/v1/status", guard(self.status)),
             web.post("/-/reload", act(self.read_anew)),
+            web.get("/api/v1/openapi.json", guard(self.description)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.readiness),
             web.get("/metrics", self.exposition),
@@ -173,7 +148,7 @@ class Api:
 
     async def episodes(self, request: web.Request) -> web.Response:
         """The latest episodes, the newest last; `open=1` only open ones, `open=0` only closed ones."""
-        limit = _number(request, "limit", 50, 1, MOST_EPISODES)
+        limit = _number(request, "limit", 50, 1, openapi.MOST_EPISODES)
         only = {None: None, "1": True, "0": False}
         if (asked := request.query.get("open")) not in only:
             raise no(400, "open", "`open` is neither 1 nor 0.", "Leave it out for all episodes.")
@@ -184,7 +159,7 @@ class Api:
     async def episode(self, request: web.Request) -> web.Response:
         """One episode with all its events in order, each also as a sentence."""
         asked = request.match_info["id"]
-        row = await self.journal.episode(asked) if EPISODE.fullmatch(asked) else None
+        row = await self.journal.episode(asked) if re.fullmatch(openapi.EPISODE, asked) else None
         if row is None:
             raise no(
                 404,
@@ -213,7 +188,7 @@ class Api:
         The newest ones are told again by the next answer, since another replica may commit out of the order
         of times: a reader knows an event by its episode and seq.
         """
-        limit = _number(request, "limit", 100, 1, MOST_EVENTS)
+        limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
         said = [{"episode": event.episode, **_event(event)} for event in events]
         return web.json_response({"events": said, "next": following})
@@ -254,6 +229,10 @@ class Api:
         }
         return web.json_response(said)
 
+    async def description(self, _: web.Request) -> web.Response:
+        """The OpenAPI document of this API, with the runbooks that are loaded."""
+        return web.json_response(openapi.document(self.about.version, [book.name for book in self.books()]))
+
     # -- what a person says -----------------------------------------------------------------------------
 
     async def pauses(self, _: web.Request) -> web.Response:
@@ -281,9 +260,10 @@ class Api:
     async def resume(self, request: web.Request) -> web.Response:
         """End a pause; ending one that is over is no mistake of anybody's, but is said."""
         asked = request.match_info["id"]
-        who = caller_of(request).name or request.query.get("who", "").strip()
-        if not who or len(who) > 500 or not who.isprintable():
-            raise no(400, "who", "Who ends the pause is not said.", "Add ?who=<name> to the request.")
+        try:
+            who = caller_of(request).name or SAID.validate_python(request.query.get("who"))
+        except ValidationError as error:
+            raise no(400, "who", "Who ends the pause is not said.", "Add ?who=<name> to the request.") from error
         known = {str(pause.id): pause.id for pause in await self.journal.pauses()}
         if asked not in known or not await self.journal.resume(known[asked], who):
             do = "GET /api/v1/pauses lists them."
@@ -295,7 +275,7 @@ class Api:
         """A person's word about an attempt in doubt. Refused while it may still be running."""
         asked = request.match_info["attempt"]
         said = await read_body(request, Settle)
-        episode = await self.journal.episode_of(asked) if ATTEMPT.fullmatch(asked) else None
+        episode = await self.journal.episode_of(asked) if re.fullmatch(openapi.ATTEMPT, asked) else None
         events = await self._events(episode) if episode is not None else None
         attempt = next((one for one in fold(events).attempts if one.id == asked), None) if events else None
         if episode is None or attempt is None:
@@ -407,6 +387,6 @@ def _number(request: web.Request, name: str, default: int, least: int, most: int
 
 def _moment(request: web.Request, name: str) -> str | None:
     given = request.query.get(name)
-    if given is not None and not MOMENT.fullmatch(given):
+    if given is not None and not re.fullmatch(openapi.MOMENT, given):
         raise no(400, name, f"`{name}` is no place in the journal.", "Give the `next` of the answer before.")
     return given

@@ -16,48 +16,21 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import StringConstraints
 
+from remediator import openapi
 from remediator.api import Api, Handler
+from remediator.api_models import Because, Decline, Yes
 from remediator.errors import Conflict
 from remediator.events import Unknown
-from remediator.handling import Said, caller_of, no, read_body, who_of
+from remediator.handling import caller_of, no, read_body, who_of
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Approval, fold
-from remediator.runbooks import Strict
 
 log = structlog.get_logger(__name__)
-
-ID = re.compile(r"[0-9a-f]{32}")
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,64}$")]
-"""The beginning of a digest, at least 12 digits: what a person compares by eye."""
-
-
-class Yes(Strict):
-    """Body of an approval: of what, as seen, and why."""
-
-    digest: Digest
-    who: Said | None = None
-    reason: Said | None = None
-
-
-class Decline(Strict):
-    """Body of a decline. The reason is what the next one on call will want to know."""
-
-    digest: Digest
-    who: Said | None = None
-    reason: Said
-
-
-class Because(Strict):
-    """Body of a decision that only needs its reason."""
-
-    who: Said | None = None
-    reason: Said
 
 
 @dataclass
@@ -146,7 +119,7 @@ class Approvals:
 
     async def _asked(self, id: str, digest: str) -> tuple[EpisodeRow, Approval]:
         """The open question of this id, seen as it is. Raises No."""
-        found = [pair for pair in await self._open() if pair[1].id == id] if ID.fullmatch(id) else []
+        found = [pair for pair in await self._open() if pair[1].id == id] if re.fullmatch(openapi.ATTEMPT, id) else []
         if not found:
             do = "GET /api/v1/approvals lists what waits; another one may have answered it."
             raise no(404, "no_such_approval", "No question with this id waits for an answer.", do)

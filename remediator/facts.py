@@ -16,6 +16,7 @@ class Facts:
     """
     now               UNIX seconds, journal clock (the database's clock on PostgreSQL)
     paused            active pauses that hold here, each as a phrase with scope, person and reason
+    regressed         the journal has lost what was acknowledged, as a phrase; "" while people need not look
     strictest_mode    among the live replicas, this one included
     last_effect_at    latest charge on the resource by another episode, None when there is none
     *_hour, *_day     charges in the last 3,600 and 86,400 seconds
@@ -53,6 +54,7 @@ class Facts:
     demoted: str | None = None
     recent: tuple[bool, ...] = ()
     fixed_lately: int = 0
+    regressed: str = ""
 
 
 def calm(now: float, mode: str) -> Facts:

@@ -105,6 +105,14 @@ def settling(case: Case) -> Refusal | None:
 # -- limits: judged while planning and again under the lock ---------------------------------------------
 
 
+def journal_regressed(case: Case) -> Refusal | None:
+    """What was acknowledged is missing: limits and doubts that are read from the journal may be too few."""
+    if case.facts.regressed:
+        said = f"Starting nothing until a person has looked and resumed: {case.facts.regressed}."
+        return Refusal(Reason.JOURNAL_REGRESSED, said)
+    return None
+
+
 def paused(case: Case) -> Refusal | None:
     """A person said stop. The file works even when nothing else does."""
     if case.world is not None and case.world.pause_file:
@@ -298,7 +306,7 @@ def nothing_to_do(case: Case) -> Refusal | None:
     return None
 
 
-BEFORE_LOOK: tuple[Guardrail, ...] = (stale, paused)
+BEFORE_LOOK: tuple[Guardrail, ...] = (stale, journal_regressed, paused)
 AFTER_LOOK: tuple[Guardrail, ...] = (
     rule,
     clock_skew,
@@ -310,6 +318,7 @@ AFTER_LOOK: tuple[Guardrail, ...] = (
     nothing_to_do,
 )
 LIMITS: tuple[Guardrail, ...] = (
+    journal_regressed,
     paused,
     recovering,
     clock_behind,

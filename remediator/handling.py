@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from aiohttp import web
-from pydantic import StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from remediator.answers import problem
 from remediator.operators import Caller
@@ -14,11 +14,6 @@ from remediator.runbooks import Strict
 
 MOST_BODY = 64 * 1024
 BODY_TIMEOUT = 5.0  # seconds for a body of at most MOST_BODY
-Said = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"),
-]
-"""A person's words: one line, no control characters."""
 Model = TypeVar("Model", bound=Strict)
 CALLER = web.RequestKey("caller", Caller)
 
@@ -63,7 +58,7 @@ async def read_body(request: web.Request, model: type[Model]) -> Model:
     if len(data) > MOST_BODY:
         raise no(413, "too_large", f"The body is over {MOST_BODY} bytes.", "Send less.")
     try:
-        return model.model_validate_json(bytes(data))
+        return model.model_validate_json(bytes(data), strict=True)
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
         fields = ", ".join(model.model_fields)

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from remediator.actions import registry
+from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
@@ -30,6 +31,7 @@ from remediator.episodes import Episodes
 from remediator.events import Event
 from remediator.journal import Journal
 from remediator.ledger import Ledger
+from remediator.listener import Listener
 from remediator.loop import Loop
 from remediator.metrics import Metrics
 from remediator.operators import Operators
@@ -119,7 +121,7 @@ async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session
     engine, settings = loop.engine, loaded.settings
     journal = engine.journal
     batcher = Batcher(journal.store, metrics)
-    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind)
+    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls)
     people, books = _operators(settings), lambda: engine.episodes.books
     api = Api(journal, metrics, people, books, lambda: _ready(loop, session), _about(loaded))
 
@@ -136,12 +138,15 @@ async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session
         running.add_signal_handler(number, loop.stop.set)
     running.add_signal_handler(signal.SIGHUP, reloader.ask)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in (batcher.run(), _standing(loop, metrics), reloader.follow())]
         pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
-        runner = await _listen(settings, [*intake.routes(), *api.routes(), *answers.routes(), *pages.routes()])
+        routes = [*intake.routes(), *api.routes(), *answers.routes(), *pages.routes()]
+        runner, listener = await _listen(settings, routes)
+        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
+        tasks = [group.create_task(each) for each in work]
         try:
             clean = await loop.serve()
         finally:
+            listener.close()
             await runner.cleanup()
             intake.close()
             for task in tasks:
@@ -154,16 +159,16 @@ def _about(loaded: Loaded) -> About:
     return About(version("prep-ops"), settings.environment, settings.mode, loaded.digest)
 
 
-async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> web.AppRunner:
-    app = web.Application(client_max_size=settings.webhook.max_bytes)
+async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
+    app = web.Application(client_max_size=settings.webhook.max_bytes, middlewares=[in_json])
     app.add_routes(routes)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
-    site = web.TCPSite(runner, settings.listen.host, settings.listen.port)
-    await site.start()
-    address = runner.addresses[0]
-    log.info("listening", host=address[0], port=address[1], mode=settings.mode, environment=settings.environment)
-    return runner
+    listener = Listener(settings.listen, runner)
+    host, port = await listener.open()
+    served, mode = settings.listen.tls is not None, settings.mode
+    log.info("listening", host=host, port=port, tls=served, mode=mode, environment=settings.environment)
+    return runner, listener
 
 
 async def _ready(loop: Loop, session: aiohttp.ClientSession) -> list[Footing]:

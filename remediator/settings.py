@@ -6,7 +6,7 @@ are read when they are used, so a rotated one needs no restart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +22,20 @@ ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what th
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/.*)?$")]
 
 
+class Tls(Strict):
+    """Certificates by file; a file that changes counts within a second."""
+
+    cert_file: Path
+    """Certificate with its chain, PEM."""
+    key_file: Path
+    """Its private key, PEM, not encrypted."""
+    client_ca_file: Path | None = None
+    """Authorities of clients' certificates, PEM. With it the webhook takes deliveries only from clients with such a
+    certificate; health, metrics and API ask for none."""
+    client_allowed_sans: tuple[str, ...] = ()
+    """Subject alternative names (DNS, e-mail, address, URI), one of which the certificate must have; none: any."""
+
+
 class Listen(Strict):
     """Where the webhook, API and metrics are served."""
 
@@ -29,15 +43,28 @@ class Listen(Strict):
     """Address to listen on; the default is every interface."""
     port: int = Field(default=11471, ge=0, le=65535)
     """TCP port; 0 is a free one."""
+    tls: Tls | None = None
+    """Without it HTTP is served in plain: for one machine, or behind a proxy."""
+
+
+class BasicAuth(Strict):
+    """User and password, for an Alertmanager whose `http_config` has `basic_auth`."""
+
+    user: str = Field(pattern=r"^[^:\x00-\x1f\x7f]+$")
+    """Its `username`; no colon."""
+    password_files: tuple[Path, ...] = Field(min_length=1)
+    """Its `password`, one a file; two while rotating."""
 
 
 class Webhook(Strict):
-    """Intake of Alertmanager's notifications."""
+    """Intake of Alertmanager's notifications. Token, password or `listen.tls.client_ca_file`: one there must be."""
 
     path: str = "/alertmanager"
     """The one exact path that takes deliveries; Alertmanager's `webhook_configs.url` ends with it."""
-    token_files: tuple[Path, ...] = Field(min_length=1)
+    token_files: tuple[Path, ...] = ()
     """Bearer tokens, one a file; two while rotating."""
+    basic_auth: BasicAuth | None = None
+    """A user with a password, instead of a token or beside it."""
     max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Of one delivery, decompressed. A larger one is answered 413, recorded, and its alerts are read from
     Alertmanager."""
@@ -237,11 +264,22 @@ def parse(text: str, where: str) -> Settings:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
-    if overlap := sorted(set(settings.services) & set(settings.never)):
-        raise ConfigError(
-            [Fault(f"{where}: services.{name}", "is on the never list", "remove it here") for name in overlap]
-        )
+    if found := list(_contradictions(settings, where)):
+        raise ConfigError(found)
     return settings
+
+
+def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
+    """What each key may say by itself, and all together may not."""
+    for name in sorted(set(settings.services) & set(settings.never)):
+        yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    hook, tls = settings.webhook, settings.listen.tls
+    if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
+        remedy = "name token_files or basic_auth here, or client_ca_file under listen.tls"
+        yield Fault(f"{where}: webhook", "would take alerts from anybody", remedy)
+    if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
+        remedy = "name the authority in client_ca_file"
+        yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
 
 
 def load(path: Path) -> Settings:

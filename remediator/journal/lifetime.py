@@ -211,7 +211,7 @@ class Replica:
         """Lost events stop everything until people have looked; then this replica goes on from what there is."""
         reason = f"the journal has lost events: {witness.regressed}"
         token = uuid.uuid4().hex
-        await self._store.write(lambda tx: limits.pause(tx, token, "all", "journal", reason, None))
+        await self._store.write(lambda tx: limits.pause(tx, token, "all", limits.JOURNAL, reason, None))
         await self.hold_off(self._regressed_hold, reason)
         await self._store.read(witness.accept)
 

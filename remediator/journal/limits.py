@@ -104,6 +104,8 @@ _OPEN_ENDS = (
         ),
     )
 )
+JOURNAL = "journal"
+"""Who pauses when acknowledged events are missing."""
 _SEEN = update(replicas).where(replicas.c.owner == bindparam("me")).values(seen_at=bindparam("now"))
 _FORGOTTEN = replicas.delete().where(replicas.c.seen_at < bindparam("before"))
 _GONE = replicas.delete().where(replicas.c.owner == bindparam("me"))
@@ -137,13 +139,14 @@ def facts(tx: Tx, asked: Asked) -> Facts:
     now = max(clock, head) if head - clock <= AHEAD else clock
     values = {"now": now, "resource": asked.resource or "", "book": asked.runbook, "episode": asked.episode}
     counts = tx.rows(_COUNTS, values)[0]
+    held = [pause for pause in paused(tx, now) if _holds(pause.scope, asked)]
     others = tx.rows(_OTHERS, {"resource": asked.resource or "", "episode": asked.episode})
     states = watch.states(tx, now, asked.episode, asked.runbook, asked.resource or "")
     return Facts(
         now=now,
         paused=(
             *((asked.stopped,) if asked.stopped else ()),
-            *(_phrase(pause) for pause in paused(tx, now) if _holds(pause.scope, asked)),
+            *(_phrase(pause) for pause in held),
         ),
         strictest_mode=strictest(tx, asked, now),
         last_effect_at=counts.last_effect_at,
@@ -164,6 +167,7 @@ def facts(tx: Tx, asked: Asked) -> Facts:
         demoted=states.demoted,
         recent=states.recent,
         fixed_lately=states.fixed_lately,
+        regressed=asked.stopped or next((pause.reason for pause in held if pause.who == JOURNAL), ""),
     )
 
 

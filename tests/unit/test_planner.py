@@ -238,6 +238,7 @@ def test_every_answer_of_the_look_can_forbid_it(change: dict[str, object], reaso
     ("change", "reason"),
     [
         ({"paused": ("all: maintenance",)}, Reason.PAUSED),
+        ({"paused": ("all: lost",), "regressed": "lost"}, Reason.JOURNAL_REGRESSED),
         ({"hold_off_until": NOW + 5}, Reason.RECOVERING),
         ({"head_at": NOW + 6}, Reason.CLOCK),
         ({"doubts": ("e0",)}, Reason.TARGET_IN_DOUBT),
