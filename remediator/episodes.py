@@ -16,7 +16,7 @@ import structlog
 
 from remediator.actions.base import Settlement
 from remediator.alerts import Alert
-from remediator.errors import JournalError
+from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
 from remediator.ledger import Ledger, fold
@@ -198,7 +198,7 @@ class Episodes:
         if digest not in self._documents:
             body = await self.journal.get_document(digest)
             if body is None:
-                raise JournalError(f"the journal has lost runbook {digest}")
+                raise Permanent(f"the journal has lost runbook {digest}")
             self._documents[digest] = from_body(body)
         return self._documents[digest]
 

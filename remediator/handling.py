@@ -41,7 +41,7 @@ def who_of(request: web.Request, said: str | None) -> str:
     name = caller_of(request).name or said
     if not name:
         raise no(
-            422, "who", "Who acts is not said, and the token is shared.", "Give `who`, or use a token of your own."
+            403, "who", "Who acts is not said, and the token is shared.", "Give `who`, or use a token of your own."
         )
     return name
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from remediator.api import About, Api
+from remediator.approvals import Approvals
 from remediator.openapi import described
 from tests.integration.adapting import settings
 from tests.support.episodes import write
@@ -29,8 +30,9 @@ EXAMPLES, CAMPAIGN = 25, 1000  # of each operation
 def test_every_route_is_described() -> None:
     """A route without its description, or a description without its route, is missed here."""
     nothing = cast(Any, None)
-    api = Api(nothing, nothing, (), lambda: (), nothing, About("test", "test", "shadow", "digest"))
-    served = [(route.method, route.path) for route in api.routes() if route.path.startswith("/api/")]
+    api = Api(nothing, nothing, nothing, lambda: (), nothing, About("test", "test", "shadow", "digest"))
+    routes = [*api.routes(), *Approvals(nothing, api).routes()]
+    served = [(route.method, route.path) for route in routes if route.path.startswith("/api/")]
     assert sorted(served) == sorted(described())
 
 
