@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from prepctl.errors import Exit, Failure
+from remediator.errors import Fault
 
 TIMEOUT = 10.0  # seconds for one answer
 MOST_BYTES = 64 * 1024 * 1024
@@ -129,7 +130,17 @@ class Client:
         do = str(said.get("do", ""))
         if said.get("code") == "token_missing" and self.token_file is None:
             do = "Set PREPCTL_TOKEN_FILE (or --token-file) to a file that holds an operator's token."
-        return Failure(code, str(said.get("message", answer.status)), do)
+        faults = said.get("faults") or ()
+        lines = [str(said.get("message", answer.status)), *(f"  {_fault(each)}" for each in faults)]
+        return Failure(code, "\n".join(lines), do)
+
+
+def _fault(said: Json) -> str:
+    """A fault of the remediator's configuration in one line; what is none is shown as it came."""
+    try:
+        return str(Fault(**said))
+    except TypeError:
+        return str(said)
 
 
 def _decode(data: bytes, url: str) -> Json:

@@ -112,6 +112,20 @@ def tail(event: Mapping[str, Json]) -> Text:
     )
 
 
+def approvals(found: Sequence[Mapping[str, Json]], now: float) -> Iterable[Text]:
+    """Each question whole: what would be done, to what, its digest, until when, who has said yes."""
+    for row in found:
+        yield text(f"{row['id']}  {row['summary']}", "bold")
+        yield text(f"  {row['alert']} ({row['severity']}, {row['runbook']}), episode {row['episode']}")
+        yield text(f"  {row['action']} on {row['resource']}, rung {row['rung']}")
+        for item in row["items"]:
+            yield text("    " + ", ".join(f"{key}={value}" for key, value in item.items()))
+        yield text(f"  digest {row['digest']}")
+        persons = "" if row["persons"] == 1 else f", {row['persons']} persons are needed"
+        yes = f", approved by {', '.join(row['approved_by'])}" if row["approved_by"] else ""
+        yield text(f"  asked {ago(row['asked_at'], now)}, ends {ago(row['good_until'], now)}{persons}{yes}")
+
+
 def pauses(found: Sequence[Mapping[str, Json]]) -> Table:
     """Active pauses."""
     return table(

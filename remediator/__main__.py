@@ -1,6 +1,7 @@
 """`prep-remediator`: run the remediator, check its configuration, or write the Docker gate's.
 
 Exit codes: 0 ended cleanly, 1 the journal cannot be used, 2 the configuration is wrong (every fault is printed).
+SIGHUP reads the configuration anew; a fault in it changes nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from remediator import gate, logs, settings
+from remediator.configuration import load_books
 from remediator.errors import ConfigError, JournalError
-from remediator.server import load_books, serve
+from remediator.server import serve
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 0
         logs.set_up(loaded_settings.log_format, sys.stderr)
-        return asyncio.run(serve(loaded))
+        return asyncio.run(serve(loaded, options.config))
     except ConfigError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)

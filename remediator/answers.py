@@ -7,11 +7,13 @@ programs, `message` what was asked and what was found, `do` the way out. Never a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 
 from aiohttp import web
 
 from remediator.bearer import Answer
+from remediator.errors import Fault
 
 LINGER = 5.0  # seconds for which a body that nobody wants is read away, so that its sender reads the answer
 
@@ -20,6 +22,19 @@ def problem(status: int, code: str, message: str, do: str, headers: Mapping[str,
     """An answer that is not a yes."""
     body = {"error": {"code": code, "message": message, "do": do}}
     return web.json_response(body, status=status, headers=headers)
+
+
+def faulty(faults: Sequence[Fault]) -> web.Response:
+    """A configuration that was not taken over: 422 with every fault as `{where, what, remedy}` under `error.faults`."""
+    body = {
+        "error": {
+            "code": "config_refused",
+            "message": f"Not taken over, what was before still holds. Faults: {len(faults)}.",
+            "do": "Mend them all and reload again; `prep-remediator --config.check` lists them too.",
+            "faults": [asdict(fault) for fault in faults],
+        }
+    }
+    return web.json_response(body, status=422)
 
 
 def refused(answer: Answer, setting: str) -> web.Response:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from remediator.events import Kind
-from remediator.journal.values import Pause, Running
+from remediator.journal.values import Demotion, Pause, Running, Storm
 from remediator.runbooks import Mode, Strict
 
 MOST_PAUSE = 30 * 86400.0  # seconds; longer is a change of configuration
@@ -26,10 +26,12 @@ Scope = Annotated[
     str,
     StringConstraints(
         max_length=300,
-        pattern=rf"^(all|runbook:[a-z][a-z0-9-]+|resource:[a-z]+:[^{_CONTROL}{_SPACE}]+)$",
+        pattern=rf"^(all|runbook:[a-z][a-z0-9-]+|service:[A-Za-z0-9._-]+|resource:[a-z]+:[^{_CONTROL}{_SPACE}]+)$",
     ),
 ]
-"""What a pause stops: everything, one runbook, or one resource as attempts name it."""
+"""What a pause stops: everything, one runbook, alerts of one service, or one resource as attempts name it."""
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,64}$")]
+"""The beginning of a digest, at least 12 digits: what a person compares by eye."""
 
 
 # -- bodies -------------------------------------------------------------------------------------------
@@ -39,7 +41,7 @@ class NewPause(Strict):
     """Body of POST /api/v1/pauses."""
 
     scope: Scope = "all"
-    who: Said
+    who: Said | None = None
     reason: Said
     for_seconds: float | None = Field(default=None, gt=0, le=MOST_PAUSE, allow_inf_nan=False)
 
@@ -48,7 +50,30 @@ class Settle(Strict):
     """Body of POST /api/v1/doubts/{attempt}/settle: what a person saw at the target."""
 
     settlement: Literal["done", "not_done"]
-    who: Said
+    who: Said | None = None
+    reason: Said
+
+
+class Yes(Strict):
+    """Body of an approval: of what, as seen, and why."""
+
+    digest: Digest
+    who: Said | None = None
+    reason: Said | None = None
+
+
+class Decline(Strict):
+    """Body of a decline. The reason is what the next one on call will want to know."""
+
+    digest: Digest
+    who: Said | None = None
+    reason: Said
+
+
+class Because(Strict):
+    """Body of a decision that only needs its reason. `who` counts for a shared token only."""
+
+    who: Said | None = None
     reason: Said
 
 
@@ -83,6 +108,7 @@ class Episode(Strict):
     due_at: float | None
     owner: str | None
     claims: int
+    refused: str | None
 
 
 class EpisodeSummary(Episode):
@@ -146,6 +172,60 @@ class Doubts(Strict):
     doubts: tuple[Doubt, ...]
 
 
+class Question(Strict):
+    """What waits for a person: what would be done, to what, and until when an answer is good."""
+
+    id: str
+    episode: str
+    alert: str
+    runbook: str | None
+    severity: str | None
+    rung: str
+    action: str
+    resource: str
+    summary: str
+    items: tuple[Mapping[str, Any], ...]
+    digest: str
+    asked_at: float
+    good_until: float
+    persons: int
+    approved_by: tuple[str, ...]
+
+
+class Questions(Strict):
+    """The oldest first; `now` by the journal's clock."""
+
+    approvals: tuple[Question, ...]
+    now: float
+
+
+class Answering(Strict):
+    """The answer is taken; the episode's owner journals it and looks at everything again."""
+
+    status: Literal["accepted"]
+    episode: str
+    approval: str
+
+
+class StormEnded(Strict):
+    """What it held back is released one after the other."""
+
+    status: Literal["ended"]
+
+
+class Restored(Strict):
+    """The runbook does what its mode says again."""
+
+    status: Literal["restored"]
+    runbook: str
+
+
+class Verification(Strict):
+    """Each difference between the charges and what the events say; none is what it should be."""
+
+    problems: tuple[str, ...]
+
+
 class Settling(Strict):
     """The word is taken; the episode's owner journals it."""
 
@@ -193,6 +273,9 @@ class Status(Strict):
     episodes_open: int
     doubts: tuple[Doubt, ...]
     pauses: tuple[Pause, ...]
+    storm: Storm | None
+    demoted: tuple[Demotion, ...]
+    approvals_waiting: int
     running: tuple[Running, ...]
     dead_letters: Mapping[str, int]
 

@@ -123,6 +123,8 @@ CAPTURES: Mapping[str, Capture] = {
     "blocking_tree": blocking_tree,
     "cpu_by_backend": cpu_by_backend,
 }
+OF_DATABASES = frozenset({"long_queries", "blocking_tree", "cpu_by_backend"})
+"""Those that ask an entry of `settings.databases`."""
 
 _COLUMNS = """a.pid, coalesce(a.usename, '')::text AS "user", a.application_name AS application,
  coalesce(a.datname, '')::text AS database, a.backend_type, coalesce(a.state, '') AS state,

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from remediator.errors import Permanent
+from remediator.errors import Permanent, Transient
 from remediator.fetch import Refused, describe, get_bytes, get_json, read_bounded
 from remediator.settings import Docker
 
@@ -147,6 +147,25 @@ class Engine:
             limit=limit,
         )
         return body if container.raw["Config"].get("Tty") else _unframe(body)
+
+    async def allowed(self, name: str) -> bool:
+        """Would the gate let a restart of this container through? Nothing is restarted, and nothing is recorded.
+
+        A restart call without its attempt id: the gate answers 428 for a name on its list and 403 for every other,
+        both marked as its own word. Whoever else listens there might take the call for what it says, so the gate has to
+        answer as one first. Raises Permanent when it does not, or answers otherwise.
+        """
+        await self.gate()
+        url = f"{self._base}/v1.41/containers/{quote(name, safe='')}/restart"
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        try:
+            async with self._session.post(url, timeout=timeout, allow_redirects=False) as response:
+                said = (response.status, response.headers.get("X-Gate-Refused"))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Transient(f"{url}: {describe(error)}") from error
+        if said in ((428, "no-attempt"), (403, "not-allowed")):
+            return said[0] == 428
+        raise Permanent(f"{url}: status {said[0]} is not the gate's answer to a call without an attempt")
 
     async def restart(self, name: str, attempt: str, start_by: float, deadline: float) -> Sent:
         """POST the restart once, on a connection of its own, and tell what can be said about it.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -40,8 +41,14 @@ def longest_range(promql: str) -> float:
 
 
 def _parse(value: Any) -> Any:
+    if (
+        isinstance(value, int | float) and not 0.0 <= value < math.inf
+    ):  # nothing is ever later than NaN: no wait would hold
+        raise ValueError(f"not a duration: {value}")
     return seconds(value) if isinstance(value, str) else value
 
 
-Duration = Annotated[float, BeforeValidator(_parse)]
+PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"
+"""A written duration; what `seconds` takes."""
+Duration = Annotated[float, BeforeValidator(_parse), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 """A pydantic field written as `15m` and read as 900.0 seconds."""

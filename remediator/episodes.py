@@ -16,7 +16,7 @@ import structlog
 
 from remediator.actions.base import Settlement
 from remediator.alerts import Alert
-from remediator.errors import JournalError
+from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
 from remediator.ledger import Ledger, fold
@@ -24,6 +24,7 @@ from remediator.matching import Matched, match
 from remediator.ports import Observer
 from remediator.runbooks import Runbook, from_body
 from remediator.settings import Settings
+from remediator.versions import binding
 from remediator.world import Answer, ProofLook, World
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class Run:
-    """One claimed episode while it is worked on; everything durable is in `events`."""
+    """One claimed episode while it is worked on; everything durable is in `events`.
+
+    generation  of the configuration that it was read under, see `Episodes.reconfigure`
+    """
 
     episode: str
     events: list[Event]
@@ -40,6 +44,7 @@ class Run:
     world: World | None = None
     proof: ProofLook | None = None
     rule: Answer | None = None
+    generation: int = 0
 
     def forget(self) -> None:
         """What was seen is not reused after something was done."""
@@ -56,13 +61,21 @@ class Episodes:
     observe: Observer
     owner: str
     ids: Callable[[], str] = lambda: uuid.uuid4().hex
+    generation: int = 0
     _documents: dict[str, Runbook] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._documents = {book.digest(): book for book in self.books}
 
+    def reconfigure(self, settings: Settings, books: tuple[Runbook, ...]) -> None:
+        """Other settings and runbooks: what is being worked on belongs to an older generation, and is read again."""
+        self.settings, self.books = settings, books
+        self._documents |= {book.digest(): book for book in books}
+        self.generation += 1
+
     async def load(self, claim: Claim) -> Run | None:
         """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
+        generation = self.generation
         try:
             events = await self.journal.events(claim.episode)
         except Unknown as error:
@@ -74,8 +87,8 @@ class Episodes:
             rows = []
             if not events:
                 return None
-        run = Run(claim.episode, events, fold(events), None)
-        run.book = await self._document(run.ledger.digest)
+        run = Run(claim.episode, events, fold(events), None, generation=generation)
+        run.book = await self._decided_on(run.ledger.digest)
         if claim.taken_over:
             await self.append(run, Kind.CLAIMED, {"owner": self.owner, "epoch": claim.epoch})
         await self._fold_inbox(run, rows)
@@ -119,7 +132,10 @@ class Episodes:
                 await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
 
     async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
-        """A person settles a doubt. One that is settled already, or never was, changes nothing."""
+        """What a person said. What is settled or answered already, or never was asked, changes nothing."""
+        if data.get("kind") in ("approve", "decline"):
+            await self._answer(run, row, data)
+            return
         open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
         if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
             await self.journal.append([], takes=[row.id])
@@ -132,6 +148,24 @@ class Episodes:
             "by": data["who"],
         }
         await self.append(run, Kind.SETTLED, settled, takes=[row.id])
+
+    async def _answer(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
+        """An answer counts once from each person, while its question is open, in time and the same."""
+        asked = run.ledger.approval
+        late = asked is not None and row.received_at >= asked.good_until
+        if (
+            asked is None
+            or late
+            or not asked.open
+            or run.ledger.handed_over
+            or (asked.id, asked.digest) != (data.get("approval"), data.get("digest"))
+            or data["who"] in asked.approved_by
+        ):
+            await self.journal.append([], takes=[row.id])
+            return
+        kind = Kind.APPROVED if data["kind"] == "approve" else Kind.DECLINED
+        said = {"approval": asked.id, "who": data["who"], "reason": data["reason"]}
+        await self.append(run, kind, said, takes=[row.id])
 
     async def _match_again(self, run: Run) -> None:
         """A reload may have brought a runbook for an episode that had none."""
@@ -152,14 +186,19 @@ class Episodes:
         await self.journal.put_document(digest, book.body())
         return digest
 
-    async def _document(self, digest: str | None) -> Runbook | None:
-        """The runbook an episode was decided on, from the journal, whatever the files say now."""
+    async def _decided_on(self, digest: str | None) -> Runbook | None:
+        """The runbook an episode was decided on, with whatever the newest version of it forbids."""
         if digest is None:
             return None
+        decided = await self._document(digest)
+        return binding(decided, next((book for book in self.books if book.name == decided.name), None))
+
+    async def _document(self, digest: str) -> Runbook:
+        """A runbook as it was, from the journal, whatever the files say now."""
         if digest not in self._documents:
             body = await self.journal.get_document(digest)
             if body is None:
-                raise JournalError(f"the journal has lost runbook {digest}")
+                raise Permanent(f"the journal has lost runbook {digest}")
             self._documents[digest] = from_body(body)
         return self._documents[digest]
 

@@ -111,6 +111,30 @@ OPERATIONS = (
         "POST", "/api/v1/doubts/{attempt}/settle", "settle", models.Settling, "A person's word about a doubt.",
         status=202, parameters=(_named("attempt", ATTEMPT),), body=models.Settle, refusals=(400, 404, 409, 413, 422),
     ),
+    Operation(
+        "GET", "/api/v1/journal/verify", "verify", models.Verification,
+        "Recompute the charges from the events.",
+    ),
+    Operation(
+        "GET", "/api/v1/approvals", "approvals", models.Questions, "What waits for a person's yes.",
+        links={"approve": ("id", "/approvals/0/id"), "decline": ("id", "/approvals/0/id")},
+    ),
+    Operation(
+        "POST", "/api/v1/approvals/{id}/approve", "approve", models.Answering, "Yes, to what the digest stands for.",
+        status=202, parameters=(_named("id", ATTEMPT),), body=models.Yes, refusals=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "POST", "/api/v1/approvals/{id}/decline", "decline", models.Answering, "No, for this episode.",
+        status=202, parameters=(_named("id", ATTEMPT),), body=models.Decline, refusals=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "POST", "/api/v1/storm/end", "end_storm", models.StormEnded, "A person says that the storm is over.",
+        body=models.Because, refusals=(400, 409, 413, 422),
+    ),
+    Operation(
+        "POST", "/api/v1/runbooks/{name}/restore", "restore", models.Restored, "Let a demoted runbook act again.",
+        parameters=(_named("name", "[a-z][a-z0-9-]{1,62}"),), body=models.Because, refusals=(400, 404, 409, 413, 422),
+    ),
     Operation("GET", "/api/v1/pauses", "pauses", models.Pauses, "Pauses in force."),
     Operation(
         "POST", "/api/v1/pauses", "pause", models.Paused, "Begin no more actions, until it ends or is ended.",

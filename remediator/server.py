@@ -7,27 +7,26 @@ is cut off writes its doubt, and only then the journal is closed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 import structlog
 from aiohttp import web
 
-from remediator import runbooks, tls
 from remediator.actions import registry
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
+from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
-from remediator.diagnosis import NAMES as DIAGNOSES
+from remediator.configuration import Loaded, Reloader, longest_deadline, read
 from remediator.diagnosis import Diagnoses
-from remediator.engine import Engine
+from remediator.engine import Engine, Parts
 from remediator.episodes import Episodes
 from remediator.events import Event
 from remediator.journal import Journal
@@ -35,10 +34,10 @@ from remediator.ledger import Ledger
 from remediator.listener import Listener
 from remediator.loop import Loop
 from remediator.metrics import Metrics
+from remediator.operators import Operators
 from remediator.pages import Pages
 from remediator.people import People
 from remediator.prometheus import Prometheus
-from remediator.runbooks import Runbook
 from remediator.settings import Settings
 from remediator.sight import Sight
 from remediator.webhook import Batcher, Intake, Splitter
@@ -49,36 +48,15 @@ STANDING_EVERY = 5.0
 ALIVE_WITHIN = 15.0  # seconds since the loop's last turn
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Settings and runbooks, both whole, with the digest of what was read."""
+async def serve(loaded: Loaded, file: Path) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code: 0 after a clean end, 1 when the journal broke.
 
-    settings: Settings
-    books: tuple[Runbook, ...]
-    digest: str
-
-
-def load_books(settings: Settings) -> Loaded:
-    """Read the runbooks of the settings, and try its TLS files. Raises ConfigError with every fault."""
-    if settings.listen.tls is not None:
-        tls.context(settings.listen.tls)
-    books = runbooks.load(settings.runbooks, registry.PARAMS, DIAGNOSES, settings.prometheus.scrape_interval)
-    parts = [settings.model_dump_json(), *(book.digest() for book in books)]
-    return Loaded(settings, books, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])
-
-
-def longest_deadline(loaded: Loaded) -> float:
-    """Seconds after which whatever an earlier life began is over: what an unclean start waits out."""
-    deadlines = [rung.deadline or 60.0 for book in loaded.books for rung in book.ladder]
-    return max(deadlines) + loaded.settings.guards.start_within
-
-
-async def serve(loaded: Loaded) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code: 0 after a clean end, 1 when the journal broke."""
+    `file` is where the configuration came from: a reload reads it anew.
+    """
     settings, clock = loaded.settings, SystemClock()
-    release = version("prep-ops")
-    metrics = Metrics(version=release)
+    metrics = Metrics(version=version("prep-ops"))
     metrics.configured(mode=settings.mode, digest=loaded.digest, books=loaded.books, actions=registry.NAMES)
+    metrics.reloaded(clock.now())
     async with AsyncExitStack() as stack:
         journal = await Journal.open(
             settings.journal,
@@ -92,61 +70,93 @@ async def serve(loaded: Loaded) -> int:
         try:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             loop = _loop(loaded, journal, session, metrics, clock)
-            about = About(release, settings.environment, settings.mode, loaded.digest)
-            clean = await _run(loop, loaded, metrics, about, session)
+            clean = await _run(loop, loaded, file, metrics, session)
         finally:
             await journal.close(clean=clean)
     return 0 if clean else 1
 
 
 def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metrics: Metrics, clock: Clock) -> Loop:
-    settings, books = loaded.settings, loaded.books
+    settings = loaded.settings
 
     def observe(event: Event, ledger: Ledger) -> None:
         metrics.observe(event, ledger)
         log.info("event", episode=event.episode, seq=event.seq, kind=event.kind.value, alert=ledger.alert.name)
 
-    actions = registry.build(settings, session, clock)
+    parts = _parts(settings, session, clock)
+    episodes = Episodes(journal, settings, loaded.books, observe, journal.owner)
     engine = Engine(
         journal=journal,
+        sight=parts.sight,
+        actions=parts.actions,
+        people=parts.people,
+        diagnoses=parts.diagnoses,
+        settings=settings,
+        episodes=episodes,
+        clock=clock,
+    )
+    blind = asyncio.Event()
+    splitter = Splitter(lambda: episodes.books, settings.environment, metrics, blind)
+    return Loop(engine, splitter, blind=blind)
+
+
+def _parts(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> Parts:
+    """What the engine works with, all of one configuration."""
+    actions = registry.build(settings, session, clock)
+    return Parts(
+        settings=settings,
         sight=Sight(settings, session, actions, clock),
         actions=actions,
         people=People(settings, session),
         diagnoses=Diagnoses(settings, session),
-        settings=settings,
-        episodes=Episodes(journal, settings, books, observe, journal.owner),
-        clock=clock,
     )
-    blind = asyncio.Event()
-    return Loop(engine, Splitter(lambda: books, settings.environment, metrics, blind), blind=blind)
 
 
-async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, session: aiohttp.ClientSession) -> bool:
+def _operators(settings: Settings) -> Operators:
+    return Operators(settings.operators, settings.api_token_files)
+
+
+async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session: aiohttp.ClientSession) -> bool:
     """Serve HTTP and turn the loop until a signal. True when nothing was cut off and the journal is sound."""
-    journal, settings = loop.engine.journal, loaded.settings
+    engine, settings = loop.engine, loaded.settings
+    journal = engine.journal
+    batcher = Batcher(journal.store, metrics)
+    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls)
+    people, books = _operators(settings), lambda: engine.episodes.books
+    api = Api(journal, metrics, people, books, lambda: _ready(loop, session), _about(loaded))
+
+    def adopt(new: Loaded) -> None:
+        engine.reconfigure(_parts(new.settings, session, engine.clock), new.books)
+        intake.reconfigure(new.settings.webhook)
+        api.reconfigure(_operators(new.settings), _about(new))
+        metrics.configured(mode=new.settings.mode, digest=new.digest, books=new.books, actions=registry.NAMES)
+
+    reloader = Reloader(loaded, lambda before: read(file, before), adopt, journal, metrics, engine.clock)
+    api.reload = reloader.reload
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
-    batcher = Batcher(journal.store, metrics)
-    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls)
-    servers = [Prometheus(url, session, settings.prometheus.timeout) for url in settings.prometheus.urls]
-    api = Api(journal, metrics, settings.api_token_files, lambda: loaded.books, lambda: _ready(loop, servers), about)
+    running.add_signal_handler(signal.SIGHUP, reloader.ask)
     async with asyncio.TaskGroup() as group:
-        writer = group.create_task(batcher.run())
-        standing = group.create_task(_standing(loop, metrics))
-        routes = [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()]
+        pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
+        routes = [*intake.routes(), *api.routes(), *answers.routes(), *pages.routes()]
         runner, listener = await _listen(settings, routes)
-        following = group.create_task(listener.watch())
+        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
+        tasks = [group.create_task(each) for each in work]
         try:
             clean = await loop.serve()
         finally:
-            following.cancel()
             listener.close()
             await runner.cleanup()
             intake.close()
-            writer.cancel()
-            standing.cancel()
+            for task in tasks:
+                task.cancel()
     return clean and journal.broken is None
+
+
+def _about(loaded: Loaded) -> About:
+    settings = loaded.settings
+    return About(version("prep-ops"), settings.environment, settings.mode, loaded.digest)
 
 
 async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
@@ -161,9 +171,10 @@ async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[w
     return runner, listener
 
 
-async def _ready(loop: Loop, servers: Sequence[Prometheus]) -> list[Footing]:
+async def _ready(loop: Loop, session: aiohttp.ClientSession) -> list[Footing]:
     """What the remediator stands on: the journal, its own loop, and a Prometheus that answers."""
-    engine = loop.engine
+    engine, known = loop.engine, loop.engine.settings.prometheus
+    servers = [Prometheus(url, session, known.timeout) for url in known.urls]
     broken = engine.journal.broken
     age = engine.clock.boottime() - loop.alive
     asked = await asyncio.gather(*(server.skew() for server in servers), return_exceptions=True)

@@ -15,8 +15,10 @@ from pydantic import Field, ValidationError
 
 from remediator.durations import Duration
 from remediator.errors import ConfigError, Fault
-from remediator.runbooks import Mode, Strict, faults
+from remediator.runbooks import Mode, Strict, faults, text_of
 
+Role = Literal["viewer", "operator", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/.*)?$")]
 
 
@@ -151,6 +153,9 @@ class Service(Strict):
     """How many containers the service has when all is well; another count is refused."""
     singleton: bool = False
     """Said aloud: the only instance of its group may be restarted, the service is down meanwhile."""
+    min_healthy: int = Field(default=1, ge=0)
+    """So many other containers of the service must be running and not unhealthy while one is restarted; of a singleton
+    there are none."""
     probe: Probe | None = None
     """Without it a runbook with `vantage: {kind: probe}` never acts on this service."""
 
@@ -178,6 +183,15 @@ class Database(Strict):
     """As above, for connections that many clients share."""
 
 
+class Operator(Strict):
+    """One person, or one program, that may use the API."""
+
+    token_files: tuple[Path, ...] = Field(min_length=1)
+    """Bearer tokens, one a file; two while rotating. Another person must not have any of them."""
+    role: Role = "operator"
+    """`viewer` reads; `operator` also pauses, approves, declines and settles doubts; `admin` may do everything."""
+
+
 class Guards(Strict):
     """Bounds over all runbooks. The floors are the table in docs/runbook-format.md."""
 
@@ -186,7 +200,14 @@ class Guards(Strict):
     all_per_day: int = Field(default=30, ge=1)
     """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
-    """This many open firing episodes are a storm: nothing more is started."""
+    """This many open firing episodes are a storm: nothing more is started until it is over."""
+    storm_calm: Duration = Field(default=600.0, gt=0)
+    """A storm is over when there have been fewer such episodes for so long, or when a person says so. Then one after
+    the other is released, the most severe first, each proven before the next; so it is after a pause of all."""
+    budget_attempts: int = Field(default=10, ge=3, le=20)
+    """The automation's own budget: of so many latest attempts of a runbook ..."""
+    budget_failures: int = Field(default=3, ge=1)
+    """... this many that are not proven fixed demote it: it asks for approval until a person restores it."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
     """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)
@@ -212,7 +233,10 @@ class Settings(Strict):
     listen: Listen = Listen()
     webhook: Webhook
     api_token_files: tuple[Path, ...] = ()
-    """Operators' bearer tokens, one a file. None: the API answers 403 to everybody."""
+    """Bearer tokens that people share, one a file, with the role operator; who acts is what they say. Without these and
+    without `operators` the API answers 403 to everybody."""
+    operators: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")], Operator] = {}
+    """People by name, each with tokens of their own. Approving what needs two persons needs two of these."""
     journal: Journal = Journal()
     prometheus: Prometheus
     alertmanager: Alertmanager
@@ -260,10 +284,7 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
 
 def load(path: Path) -> Settings:
     """Read the file. Raises ConfigError, also when it cannot be read."""
-    try:
-        return parse(path.read_text(), str(path))
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
+    return parse(text_of(path, str(path)), str(path))
 
 
 def secret(path: Path) -> str:

@@ -133,7 +133,9 @@ class Sight:
         """One round of the runbook's proof for an effect that was over at `since` (UNIX seconds)."""
         interval = self._settings.prometheus.scrape_interval
         rounds, probed = await asyncio.gather(
-            asyncio.gather(*(proofs.check(item, self._prometheus, since, interval) for item in book.proof.checks)),
+            asyncio.gather(
+                *(proofs.check(item, self._prometheus, since, interval, labels) for item in book.proof.checks)
+            ),
             self.probe(labels),
         )
         return ProofLook(at=now, checks=tuple(rounds), probe=probed.health, probe_detail=probed.detail)

@@ -177,6 +177,10 @@ class Intake:
         # One thread: parsing is Python, so that more would only take turns, each with a body in memory.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
+    def reconfigure(self, settings: Webhook) -> None:
+        """Other tokens and bounds from the next request on; the path stays."""
+        self.settings, self.senders = settings, Senders(settings, self.tls)
+
     def close(self) -> None:
         """After the last request."""
         self._parser.shutdown(wait=False, cancel_futures=True)

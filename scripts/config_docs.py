@@ -45,8 +45,10 @@ value out of its range. `--config.check` tells every fault and starts nothing; w
 - A **duration** is written with its unit: `500ms`, `15s`, `2m`, `1h30m`.
 - A **secret** comes by file only. The file is read when it is used, so a new secret needs no restart.
 - **required** keys have no default. `<name>` is a name of your choice.
-- Remediator and switch read their files at the start: a change needs a restart. The exporter reads it anew on SIGHUP
-  and `POST /-/reload` (`docs/web.md`).
+- A **reload** reads all files anew, and takes over all of them or, with a fault, nothing. Exporter: SIGHUP or
+  `POST /-/reload` (`docs/web.md`). Remediator: SIGHUP, `prepctl reload` or `POST /-/reload` with an operator's token;
+  its `environment`, `listen`, `journal`, `webhook.path`, `alert_pages` and `log_format` need a restart. The switch
+  has none.
 """
 _TABLE = ("| Key | Default | Kind and unit | Meaning |", "|---|---|---|---|")
 _DURATIONS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))

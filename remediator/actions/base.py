@@ -9,14 +9,16 @@ what would be touched, and the target's own reasons against it), then, after the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from remediator.errors import Fault
 from remediator.reasons import Refusal
+from remediator.settings import Settings
 
 Json = Any  # what `json.dumps` takes: answers of servers go into the journal as they came
 Item = Mapping[str, Json]
@@ -122,6 +124,21 @@ class Action(ABC):
     deadline: ClassVar[float]
     """Default seconds for `execute`; a rung may set its own, longer one."""
     params_model: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def listed(cls, settings: Settings) -> Sequence[str] | None:
+        """The services that the settings name for actions of this kind; None when they name none for it at all."""
+        del settings
+        return None
+
+    @classmethod
+    def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
+        """Why it could never act on this service as long as the settings are what they are; () when it could.
+
+        `where` is the key of the settings. Asked while runbooks are checked, never in place of `preview`.
+        """
+        del settings, service
+        return ()
 
     @abstractmethod
     async def preview(self, params: BaseModel) -> Preview:

@@ -14,7 +14,7 @@ from remediator.actions.base import Action, Call, Item, Outcome, Preview, Result
 from remediator.actions.queries import QueryParams
 from remediator.clock import Clock
 from remediator.durations import human
-from remediator.errors import Permanent, RemediatorError, Transient
+from remediator.errors import Fault, Permanent, RemediatorError, Transient
 from remediator.fetch import describe
 from remediator.postgres import LOST, NAME, connected
 from remediator.reasons import Reason, Refusal
@@ -42,6 +42,17 @@ class EndingQuery(Action):
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
+
+    @classmethod
+    def listed(cls, settings: Settings) -> Sequence[str]:
+        return sorted(settings.databases)
+
+    @classmethod
+    def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
+        if service in settings.databases:
+            return ()
+        said = "is not listed: none of its queries is ever ended"
+        return (Fault(f"databases.{service}", said, "list it with a role of its own, if they may be"),)
 
     async def preview(self, params: BaseModel) -> Preview:
         wanted = QueryParams.model_validate(params.model_dump())

@@ -26,6 +26,7 @@ from remediator.journal.sqlite import SQLiteStore
 from remediator.journal.store import Store
 from remediator.journal.transaction import Tx
 from remediator.journal.witness import Witness
+from remediator.runbooks import MODES
 
 DAY = 86400.0
 LIVE_LEASES = 3  # a replica that was not seen for this many leases binds nobody by its mode
@@ -48,6 +49,7 @@ class Replica:
         self._store = store
         self._clock = clock
         self._mode = mode
+        self._untold = False  # is mode or digest another one than what the other replicas were told?
         self._config_digest = config_digest
         self._lease = lease
         self._held: dict[str, float] = {}  # episode: boot time up to which the lease is ours for certain
@@ -185,10 +187,25 @@ class Replica:
             await self._stop_regressed(self._witness)
         if isinstance(self._store, SQLiteStore):
             self._store.keep_ballast()
-        if mode == self._mode and await self._store.write(lambda tx: limits.seen(tx, self.owner)):
-            return
+        known = mode == self._mode and not self._untold
+        if not known or not await self._store.write(lambda tx: limits.seen(tx, self.owner)):
+            await self._enlist(mode)
+
+    async def reconfigured(self, mode: str, config_digest: str, hold_off: float) -> None:
+        """This replica lives by another configuration. Returns once its mode holds for every replica.
+
+        hold_off  as for `open`
+
+        A stricter mode holds for our own intents at once. When it cannot be written, each heartbeat tries again.
+        """
+        self._regressed_hold = hold_off if self._witness is not None else 0.0
+        self._config_digest, self._untold = config_digest, True
+        self._mode = min(self._mode, mode, key=MODES.index)
+        await self._enlist(mode)
+
+    async def _enlist(self, mode: str) -> None:
         await self._store.write(lambda tx: limits.enlist(tx, self.owner, mode, self._config_digest))
-        self._mode = mode
+        self._mode, self._untold = mode, False
 
     async def _stop_regressed(self, witness: Witness) -> None:
         """Lost events stop everything until people have looked; then this replica goes on from what there is."""
@@ -209,7 +226,7 @@ class Replica:
             left = self._hold_until - self._clock.boottime()
             await self._store.write(lambda tx: index.set_mark(tx, HOLD_OFF, str(tx.now() + left)))
 
-    def _asked(self, episode: str, runbook: str, resource: str | None) -> limits.Asked:
+    def _asked(self, episode: str, runbook: str, resource: str | None, service: str = "") -> limits.Asked:
         return limits.Asked(
             episode=episode,
             runbook=runbook,
@@ -220,6 +237,7 @@ class Replica:
             stopped=f"the journal has lost events: {self._witness.regressed}"
             if self._witness is not None and self._witness.regressed
             else "",
+            service=service,
         )
 
     def _acknowledged(self, event: Event) -> None:

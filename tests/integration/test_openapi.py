@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from remediator.api import About, Api
+from remediator.approvals import Approvals
 from remediator.openapi import described
 from tests.integration.adapting import settings
 from tests.support.episodes import write
@@ -23,14 +24,15 @@ from tests.unit.cases import NOW, RUNBOOK, History
 
 DOUBT = "d0" * 16
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
-EXAMPLES, CAMPAIGN = 25, 1000  # of each operation
+EXAMPLES, CAMPAIGN = 10, 1000  # of each operation
 
 
 def test_every_route_is_described() -> None:
     """A route without its description, or a description without its route, is missed here."""
     nothing = cast(Any, None)
-    api = Api(nothing, nothing, (), lambda: (), nothing, About("test", "test", "shadow", "digest"))
-    served = [(route.method, route.path) for route in api.routes() if route.path.startswith("/api/")]
+    api = Api(nothing, nothing, nothing, lambda: (), nothing, About("test", "test", "shadow", "digest"))
+    routes = [*api.routes(), *Approvals(nothing, api).routes()]
+    served = [(route.method, route.path) for route in routes if route.path.startswith("/api/")]
     assert sorted(served) == sorted(described())
 
 
@@ -99,5 +101,5 @@ async def test_schemathesis_finds_nothing(remediator: Service, tmp_path: Path) -
 @pytest.mark.campaign(seconds=600)
 @pytest.mark.timeout(1200)
 async def test_schemathesis_finds_nothing_in_many_tries(remediator: Service, tmp_path: Path) -> None:
-    """As above with forty times the examples."""
+    """As above with a hundred times the examples."""
     await finds_nothing(remediator, tmp_path, CAMPAIGN)

@@ -191,7 +191,7 @@ async def test_pauses_of_one_runbook_or_target(side: Side, prepctl: Prepctl) -> 
         (("pause",), Exit.USAGE, "--reason"),
         (("pause", "--reason", "x", "--for", "2"), Exit.USAGE, "not a duration"),
         (("pause", "--reason", "x", "--runbook", "engine-slo"), Exit.NO, "engine-slow"),
-        (("pause", "--reason", "x", "--runbook", "a", "--resource", "b"), Exit.USAGE, "two pauses"),
+        (("pause", "--reason", "x", "--runbook", "a", "--resource", "b"), Exit.USAGE, "pauses of their own"),
         (("resume", "77"), Exit.NO, "No pause with this number"),
         (("doubts:settle", DOUBT, "--reason", "x"), Exit.USAGE, "--done or --not-done"),
         (("doubts:settle", DOUBT, "--done", "--reason", "x", "--yes"), Exit.NO, "no attempt with this id"),
@@ -267,6 +267,32 @@ async def test_runbooks_are_checked_without_a_remediator(tmp_path: Path) -> None
     ):
         assert fault in bad.err
     assert (await prepctl("runbook:check", str(tmp_path / "none"))).code == Exit.USAGE
+
+
+async def test_runbooks_own_tests_are_an_exit_code(tmp_path: Path) -> None:
+    """0 and a count; 1 with a sentence for each step that came otherwise; 2 for a file that cannot be used."""
+    prepctl = Prepctl("http://127.0.0.1:1", None)
+    shipped = sorted((Path(__file__).parents[2] / "runbooks" / "tests").glob("*.yml"))
+    good = await prepctl("runbook:test", *map(str, shipped))
+    assert (good.code, good.err) == (0, "")
+    assert [line.rsplit(", ", 1)[1] for line in good.out.splitlines()] == ["0 failures"] * len(shipped)
+    (tmp_path / "engine-slow.yml").write_text(RUNBOOK)
+    story = (
+        "runbook_files: [engine-slow.yml]\nsettings: {environment: test}\ntests:\n  - name: too soon\n"
+        "    alert: {alertname: EngineSlow, job: exporter, component: engine, service: e, environment: test}\n"
+        "    history: [{time: 1s, diagnosed: mild}]\n"
+        "    step_test: [{eval_time: 10s, exp_step: {step: intend}}]\n"
+    )
+    (tmp_path / "a.yml").write_text(story)
+    other = await prepctl("runbook:test", str(tmp_path / "a.yml"))
+    assert other.code == Exit.NO
+    assert "a.yml: 1 test, 1 step, 1 failure" in other.out
+    assert "'too soon' at 10s: expected intend; got refuse (reason settling, rung mild, until 28s)" in other.err
+    (tmp_path / "b.yml").write_text(story.replace("step_test", "steps"))
+    wrong = await prepctl("runbook:test", str(tmp_path / "b.yml"))
+    assert (wrong.code, wrong.out) == (Exit.USAGE, "")
+    assert "tests.0.steps" in wrong.err
+    assert (await prepctl("runbook:test", str(tmp_path / "none.yml"))).code == Exit.USAGE
 
 
 async def test_the_shipped_runbooks_are_well_formed() -> None:
@@ -354,5 +380,5 @@ async def test_help_names_every_command_and_code() -> None:
         "doubts:list",
     ):
         assert name in found.out
-    for name in ("doubts:settle", "runbook:check", "health:check", "Exit codes: 0 done"):
+    for name in ("doubts:settle", "reload", "runbook:check", "runbook:test", "health:check", "Exit codes: 0 done"):
         assert name in found.out

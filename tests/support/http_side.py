@@ -18,10 +18,12 @@ from aiohttp import web
 from remediator import settings
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
+from remediator.approvals import Approvals
 from remediator.clock import SystemClock
 from remediator.journal import Journal
 from remediator.listener import Listener
 from remediator.metrics import Metrics
+from remediator.operators import Operators
 from remediator.runbooks import Runbook
 from remediator.webhook import Batcher, Intake, Store
 from tests.support.waiting import free_port
@@ -71,6 +73,19 @@ def token_files(folder: Path) -> tuple[Path, Path, Path]:
     return files
 
 
+def named(folder: Path) -> dict[str, settings.Operator]:
+    """Two operators and a viewer; the token of each is `<name>-token`."""
+    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer"}
+    for name in roles:
+        (folder / f"{name}-token").write_text(f"{name}-token\n")
+    return {name: settings.Operator(token_files=(folder / f"{name}-token",), role=role) for name, role in roles.items()}
+
+
+def as_person(name: str) -> dict[str, str]:
+    """The header of one of `named`."""
+    return {"Authorization": f"Bearer {name}-token"}
+
+
 @asynccontextmanager
 async def serve(
     folder: Path,
@@ -107,9 +122,10 @@ async def serve(
     side = Side("", journal, metrics, blind, intake, footings)
     about = About("test", "test", "shadow", "digest")
     known = books or (book(),)
-    operators = Api(journal, metrics, (operator,) if api else (), lambda: known, ready, about)
+    people = Operators(named(folder) if api else {}, (operator,) if api else ())
+    operators = Api(journal, metrics, people, lambda: known, ready, about)
     app = web.Application(middlewares=[in_json])
-    app.add_routes([*intake.routes(), *operators.routes()])
+    app.add_routes([*intake.routes(), *operators.routes(), *Approvals(journal, operators).routes()])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     listener = Listener(settings.Listen(host="127.0.0.1", port=port or free_port(), tls=tls), runner)
