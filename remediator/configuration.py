@@ -44,10 +44,20 @@ class Loaded:
 
 
 def load_books(settings: Settings) -> Loaded:
-    """Read the runbooks of the settings, and try its TLS files. Raises ConfigError with every fault."""
-    if settings.listen.tls is not None:
-        tls.context(settings.listen.tls)
-    books = runbooks.load(settings.runbooks, registry.PARAMS, DIAGNOSES, settings.prometheus.scrape_interval)
+    """Read the runbooks of the settings, and try its TLS files. Raises ConfigError with every fault of both."""
+    problems: list[Fault] = []
+    books: tuple[Runbook, ...] = ()
+    try:
+        if settings.listen.tls is not None:
+            tls.context(settings.listen.tls)
+    except ConfigError as error:
+        problems += error.faults
+    try:
+        books = runbooks.load(settings.runbooks, registry.PARAMS, DIAGNOSES, settings.prometheus.scrape_interval)
+    except ConfigError as error:
+        problems += error.faults
+    if problems:
+        raise ConfigError(problems)
     parts = [settings.model_dump_json(), *(book.digest() for book in books)]
     return Loaded(settings, books, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.__main__ import main
 from remediator.errors import ConfigError
 from remediator.settings import Tls, parse
 from remediator.tls import context
@@ -66,3 +67,14 @@ def test_every_tls_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         "listen.tls.client_ca_file",
     ]
     assert "No such file or directory" in str(refused.value)
+
+
+def test_faults_of_tls_and_of_runbooks_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--config.check` with both: exit code 2, each by its place, so that nobody has to come again."""
+    (tmp_path / "runbooks").mkdir()
+    said = f"webhook: {{token_files: [/t]}}\nrunbooks: {tmp_path}/runbooks\n{TLS}}}}}"
+    (tmp_path / "x.yml").write_text(BASE + said)
+    assert main([f"--config.file={tmp_path}/x.yml", "--config.check"]) == 2
+    told = capsys.readouterr().err
+    assert "listen.tls.cert_file, key_file: /c, /k: cannot be used: No such file or directory" in told
+    assert f"{tmp_path}/runbooks: no runbook here" in told
