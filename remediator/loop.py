@@ -63,8 +63,7 @@ class Loop:
         journal = self.engine.journal
         journal.wake.clear()
         try:
-            await journal.route(self.split)
-            for claim in await journal.claim(PARALLEL - len(self._running)) if len(self._running) < PARALLEL else ():
+            for claim in await journal.take_in(self.split, PARALLEL - len(self._running)):
                 self._running[claim.episode] = group.create_task(self._drive(claim))
             self.alive = self.engine.clock.boottime()
         except JournalError as error:
