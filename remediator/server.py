@@ -7,10 +7,12 @@ is cut off writes its doubt, and only then the journal is closed.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ from remediator.webhook import Batcher, Intake, Splitter
 log = structlog.get_logger(__name__)
 
 STANDING_EVERY = 5.0
+SWITCH = 0.0005  # seconds for which a busy thread keeps the interpreter from one that waits for it
 ALIVE_WITHIN = 15.0  # seconds since the loop's last turn
 
 
@@ -131,6 +134,7 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
         writer = group.create_task(batcher.run())
         standing = group.create_task(_standing(loop, metrics))
         runner = await _listen(settings, [*intake.routes(), *api.routes(), *Pages(settings.alert_pages).routes()])
+        _steady()
         try:
             clean = await loop.serve()
         finally:
@@ -139,6 +143,18 @@ async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, sessi
             writer.cancel()
             standing.cancel()
     return clean and journal.broken is None
+
+
+def _steady() -> None:
+    """Keep the interpreter from stopping under load. Called once, when everything is loaded.
+
+    What was loaded stays to the end: walking all of it in each full collection stops everything for 0.1 s. And the
+    journal's threads give the interpreter up at each statement: while the loop is busy they would get it back only
+    after 5 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH)
 
 
 async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> web.AppRunner:
