@@ -7,9 +7,11 @@ to say, to people.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +22,12 @@ from tests.support.crowd import names
 from tests.support.haproxy import Haproxy
 from tests.support.http_stubs import WebhookRecorder
 from tests.support.prometheus import AlertmanagerServer, PrometheusServer, scrape_config
-from tests.support.remediation import ENVIRONMENT, SERVICES_JOB, SICK, Remediator, restart_book
+from tests.support.remediation import ENVIRONMENT, SERVICES_JOB, SICK, TOKEN, Remediator, restart_book
 from tests.support.run import Run
 from tests.support.service import Service
-from tests.support.waiting import free_port, wait_until
+from tests.support.waiting import fetch, free_port, wait_until
 
+APART = (0.05, 0.15)  # seconds between an effect and the next POST, by chance: out of step with every poll
 OFTEN = {"cooldown": "1m", "per_hour": 1000, "per_day": 1000}
 
 
@@ -83,6 +86,23 @@ class CrowdedWorld:
         lines = self._restarts.read_text().splitlines() if self._restarts.exists() else []
         return [Restart(float(at), service) for at, service in (line.split() for line in lines)]
 
+    def decided(self, remediator: Remediator) -> int:
+        """How many decisions were made, to act or for the storm, by the remediator's metrics: quick to ask."""
+        lines = fetch(f"{remediator.url}/metrics", timeout=10).text.splitlines()
+        counted = ('prep_remediator_refused_total{reason="storm"}', "prep_remediator_attempts_total{")
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(counted)))
+
+    def accounted(self, remediator: Remediator) -> dict[str, str]:
+        """By service, what became of its alert: `acted`, or the reason of the last refusal."""
+        found = {restart.service: "acted" for restart in self.restarts()}
+        for row in remediator.ask(f"episodes?limit={2 * len(self.names)}")["episodes"]:
+            events = remediator.events(row["id"])
+            service = events[0]["data"]["alert"]["labels"]["service"] if events else ""
+            reasons = [event["data"]["reason"] for event in events if event["kind"] == "refused"]
+            if reasons:
+                found.setdefault(service, reasons[-1])
+        return found
+
     def bodies(self, posts: int, alerts: int) -> list[bytes]:
         """So many deliveries of so many alerts, round and round over the crowd; no two alike."""
         return [
@@ -113,6 +133,35 @@ class CrowdedWorld:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[float, float]:
+    """One delivery; when it was sent and when it was answered, UNIX seconds. Raises RuntimeError unless it is a yes."""
+    host, path = url.removeprefix("http://").split("/", 1)
+    connection = http.client.HTTPConnection(host, timeout=10)
+    connection.connect()
+    sent = time.time()
+    connection.request("POST", f"/{path}", body, {"Content-Type": "application/json", **headers})
+    status = connection.getresponse().status
+    answered = time.time()
+    connection.close()
+    if status != 200:
+        raise RuntimeError(f"{url} answers {status}")
+    return sent, answered
+
+
+def one_by_one(world: CrowdedWorld, remediator: Remediator) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Deliver one alert for each service, the next one after the effect; service, when sent and when answered."""
+    for service in world.names:
+        yield service, _acted_upon(world, remediator, service)
+        time.sleep(random.uniform(*APART))
+
+
+def _acted_upon(world: CrowdedWorld, remediator: Remediator, service: str) -> tuple[float, float]:
+    before = len(world.restarts())
+    times = post(f"{remediator.url}/alertmanager", world.body([service]), {"Authorization": f"Bearer {TOKEN}"})
+    wait_until(lambda: len(world.restarts()) > before, f"the effect on {service}", 30, 0.01, remediator.story)
+    return times
 
 
 _SINCE = datetime.now(UTC)
