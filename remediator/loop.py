@@ -68,10 +68,11 @@ class Loop:
         journal = self.engine.journal
         journal.wake.clear()
         try:
-            if await journal.route(self.split):
-                await self.watch.tick()  # a storm begins with what was routed, not with the next turn
-            for claim in await journal.claim(PARALLEL - len(self._running)) if len(self._running) < PARALLEL else ():
+            claims = await journal.take_in(self.split, PARALLEL - len(self._running))
+            for claim in claims:
                 self._running[claim.episode] = group.create_task(self._drive(claim))
+            if claims:
+                await self.watch.tick()  # a storm begins with what came in, not with the next turn
             self.alive = self.engine.clock.boottime()
         except JournalError as error:
             log.error("journal does not answer", why=str(error))
