@@ -36,6 +36,10 @@ def test_a_storm_is_acknowledged_and_starts_next_to_nothing(run: Run) -> None:
             assert loaded.statuses == {200: POSTS}
             wait_until(lambda: world.decided(ours) >= TARGETS, "a decision about every target", 60, 0.2)
             assert len(world.restarts()) <= STARTS
+            wait_until(lambda: world.inbox.alerts("/people"), "the page", 30, 0.2)
+            told = {str(sorted(each["labels"].items())) for each in world.inbox.alerts("/people")}
+            assert len(told) == 1, "one page, whatever the number of episodes"
+            assert "RemediationStorm" in told.pop()
             fates = Counter(world.accounted(ours).values())
             assert set(fates) <= {"acted", "storm"}
             assert fates.total() == TARGETS
