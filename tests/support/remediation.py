@@ -419,8 +419,9 @@ def delivery(
     job: str = "",
     environment: str = ENVIRONMENT,
     status: str = "firing",
+    note: str = "",
 ) -> dict[str, Any]:
-    """A webhook body of version 4 with one alert a service."""
+    """A webhook body of version 4 with one alert a service. `note` goes into each alert, to be found again by it."""
     job = job or (QUERIES_JOB if alertname == SLOW else SERVICES_JOB)
     stamp = datetime.now(UTC).isoformat()
     alerts = [
@@ -433,7 +434,7 @@ def delivery(
                 "environment": environment,
                 "severity": "P2",
             },
-            "annotations": {},
+            "annotations": {"note": note} if note else {},
             "startsAt": stamp,
             "endsAt": "0001-01-01T00:00:00Z" if status == "firing" else stamp,
         }
