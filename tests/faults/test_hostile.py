@@ -144,6 +144,7 @@ def nothing_comes_of(stage: Stage, seed: int, count: int) -> None:
     assert "touch" not in stage.reader.server.log_text()
     assert stage.remediator.process.pid == pid
     people_can_read_it(stage)
+    dead_letters_are_told_once(stage)
     right_alerts_are_acted_on(stage)
     assert stage.remediator.process.terminate() == 0
     the_journal_is_sound(stage.remediator.journal)
@@ -172,6 +173,18 @@ def waiting(remediator: Remediator) -> int:
         found = database.execute("SELECT count(*) FROM inbox WHERE processed_at IS NULL").fetchone()[0]
     database.close()
     return int(found)
+
+
+def dead_letters_are_told_once(stage: Stage) -> None:
+    """Hundreds of them are one alert to people."""
+    world = stage.remediator.world
+    wait_until(lambda: told(world), "people to be told of dead letters", 90, 1, stage.remediator.process.tail)
+    assert sum(stage.remediator.ask("status")["dead_letters"].values()) > 100
+    assert len({alert["fingerprint"] for alert in told(world)}) == 1
+
+
+def told(world: World) -> list[dict[str, object]]:
+    return world.inbox.alerts("/people", alertname="RemediatorDeadLetter")
 
 
 # -- what people see --------------------------------------------------------------------------------------

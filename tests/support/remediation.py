@@ -142,7 +142,7 @@ class World:
         self.metrics = enter(LiveMetrics())
         self._receivers: dict[str, tuple[str, str]] = {}
         self.alertmanager = enter(AlertmanagerServer(run, self._routes()))
-        self.prometheus = enter(PrometheusServer(run, self._scrapes(), {"faults.rules.yml": _RULES}))
+        self.prometheus = enter(PrometheusServer(run, self._scrapes(), {"faults.rules.yml": RULES}))
         made = gate.Gate(
             tuple(f"{self.project}-{name}-1" for name in names),
             cooldown=1,
@@ -240,7 +240,7 @@ def _rule(name: str, expression: str) -> dict[str, Any]:
     return {"alert": name, "expr": expression, "labels": {"severity": "P2", "runbook": "faults"}}
 
 
-_RULES = {
+RULES = {
     "groups": [
         {
             "name": "faults",
