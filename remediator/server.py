@@ -36,6 +36,7 @@ from remediator.ledger import Ledger
 from remediator.loop import Loop
 from remediator.metrics import Metrics
 from remediator.pages import Pages
+from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.runbooks import Runbook
@@ -46,7 +47,7 @@ from remediator.webhook import Batcher, Intake, Splitter
 log = structlog.get_logger(__name__)
 
 STANDING_EVERY = 5.0
-SWITCH = 0.0005  # seconds for which a busy thread keeps the interpreter from one that waits for it
+SWITCH = 0.0001  # seconds for which a busy thread keeps the interpreter from one that waits for it
 ALIVE_WITHIN = 15.0  # seconds since the loop's last turn
 
 
@@ -90,15 +91,23 @@ async def serve(loaded: Loaded) -> int:
         clean = False
         try:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            loop = _loop(loaded, journal, session, metrics, clock)
+            parsed = Parsed()
+            loop = _loop(loaded, journal, session, metrics, clock, parsed)
             about = About(release, settings.environment, settings.mode, loaded.digest)
-            clean = await _run(loop, loaded, metrics, about, session)
+            clean = await _run(loop, loaded, metrics, about, session, parsed)
         finally:
             await journal.close(clean=clean)
     return 0 if clean else 1
 
 
-def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metrics: Metrics, clock: Clock) -> Loop:
+def _loop(
+    loaded: Loaded,
+    journal: Journal,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
+    clock: Clock,
+    parsed: Parsed,
+) -> Loop:
     settings, books = loaded.settings, loaded.books
 
     def observe(event: Event, ledger: Ledger) -> None:
@@ -117,17 +126,20 @@ def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metr
         clock=clock,
     )
     blind = asyncio.Event()
-    return Loop(engine, Splitter(lambda: books, settings.environment, metrics, blind), blind=blind)
+    return Loop(engine, Splitter(lambda: books, settings.environment, metrics, blind, parsed), blind=blind)
 
 
-async def _run(loop: Loop, loaded: Loaded, metrics: Metrics, about: About, session: aiohttp.ClientSession) -> bool:
+async def _run(
+    loop: Loop, loaded: Loaded, metrics: Metrics, about: About, session: aiohttp.ClientSession, parsed: Parsed
+) -> bool:
     """Serve HTTP and turn the loop until a signal. True when nothing was cut off and the journal is sound."""
     journal, settings = loop.engine.journal, loaded.settings
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
     batcher = Batcher(journal.store, metrics)
-    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind)
+    loop.busy = batcher.busy
+    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, parsed)
     servers = [Prometheus(url, session, settings.prometheus.timeout) for url in settings.prometheus.urls]
     api = Api(journal, metrics, settings.api_token_files, lambda: loaded.books, lambda: _ready(loop, servers), about)
     async with asyncio.TaskGroup() as group:
