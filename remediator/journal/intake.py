@@ -87,6 +87,8 @@ class Split:
 
 def storable(one: Routed) -> Routed:
     """The same with texts that both databases take; a sender chooses its fingerprints."""
+    if all(text.isascii() and "\0" not in text for text in (one.key, one.fingerprint, one.label)):
+        return one
     return replace(one, key=plain(one.key), fingerprint=plain(one.fingerprint), label=plain(one.label))
 
 
