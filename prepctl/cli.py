@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -163,6 +164,38 @@ def journal_tail(
         found = client.get("/api/v1/journal", after=found["next"], limit=1000)
 
 
+@app.command("journal:verify")
+def journal_verify(context: typer.Context) -> None:
+    """Recompute every limit's charge from the events; each difference is told, and the exit code is 1."""
+    problems = _asked(context).client.get("/api/v1/journal/verify")["problems"]
+    for problem in problems:
+        typer.echo(show.clean(problem))
+    if problems:
+        raise typer.Exit(Exit.NO)
+    typer.echo("The charges are what the events say.")
+
+
+@app.command("journal:export")
+def journal_export(
+    context: typer.Context,
+    since: Annotated[str, typer.Option(help="Only the last so long, e.g. 30d; without it everything.")] = "",
+) -> None:
+    """Every event as one JSON object a line, in the order of time."""
+    client = _asked(context).client
+    lasting = duration(since, "--since")
+    after = f"{max(0.0, time.time() - lasting):.3f}" if lasting else "0"
+    told: set[tuple[str, int]] = set()
+    while True:
+        found = client.get("/api/v1/journal", after=after, limit=1000)
+        fresh = [event for event in found["events"] if (event["episode"], event["seq"]) not in told]
+        for event in fresh:
+            typer.echo(json.dumps(event, sort_keys=True))
+        told = {(event["episode"], event["seq"]) for event in found["events"]}
+        if len(found["events"]) < 1000 or (not fresh and found["next"] == after):
+            return
+        after = found["next"]
+
+
 # -- pauses -------------------------------------------------------------------------------------------
 
 
@@ -172,16 +205,23 @@ def pause(
     reason: Reason,
     runbook: Annotated[str, typer.Option(help="Only this runbook.")] = "",
     resource: Annotated[str, typer.Option(help="Only this target, e.g. docker:prep/python-compliance.")] = "",
+    service: Annotated[str, typer.Option(help="Only alerts of this service: while it is deployed or maintained.")] = "",
     lasting: Annotated[
         str, typer.Option("--for", help="End by itself after e.g. 2h; without it a person must resume.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Begin no action from now on, anywhere or for one runbook or target. What has begun goes on."""
-    if runbook and resource:
-        raise Failure(Exit.USAGE, "--runbook and --resource are two pauses.", "Give one of them, twice if need be.")
+    named = {"runbook": runbook, "resource": resource, "service": service}
+    scopes = [f"{kind}:{name}" for kind, name in named.items() if name]
+    if len(scopes) > 1:
+        raise Failure(
+            Exit.USAGE,
+            "--runbook, --resource and --service are pauses of their own.",
+            "Give one, twice if need be.",
+        )
     asked = _asked(context)
-    scope = f"runbook:{runbook}" if runbook else f"resource:{resource}" if resource else "all"
+    scope = scopes[0] if scopes else "all"
     body = {"scope": scope, "who": asked.who, "reason": reason, "for_seconds": duration(lasting, "--for")}
     answer = asked.client.post("/api/v1/pauses", body)
     if as_json:
@@ -232,6 +272,82 @@ def resume(
     for one in numbers:
         asked.client.delete(f"/api/v1/pauses/{one}", who=asked.who)
         typer.echo(f"Pause {one} is ended.")
+
+
+# -- approvals, storms, demotions ---------------------------------------------------------------------
+
+
+@app.command("approvals:list")
+def approvals_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """What the remediator would do and waits for a person to approve."""
+    found = _asked(context).client.get("/api/v1/approvals")
+    if as_json:
+        _as_json(found)
+        return
+    if not found["approvals"]:
+        typer.echo("Nothing waits for an approval.")
+        return
+    out = show.console()
+    for row in show.approvals(found["approvals"], found["now"]):
+        out.print(row, soft_wrap=True)
+
+
+Question = Annotated[str, typer.Argument(help="Its id, or the beginning of it, from `prepctl approvals:list`.")]
+Digest = Annotated[
+    str, typer.Option("--digest", help="Of what you have seen, 12 digits or more; without it you are asked.")
+]
+
+
+@app.command("approvals:approve")
+def approvals_approve(
+    context: typer.Context,
+    approval: Question,
+    digest: Digest = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")] = "",
+) -> None:
+    """Approve exactly what is shown. It is done once nothing forbids it at that moment."""
+    _answer(context, approval, "approve", digest, reason)
+
+
+@app.command("approvals:decline")
+def approvals_decline(context: typer.Context, approval: Question, reason: Reason, digest: Digest = "") -> None:
+    """Decline it for this episode. It costs no limit; people go on by hand."""
+    _answer(context, approval, "decline", digest, reason)
+
+
+def _answer(context: typer.Context, given: str, verb: str, digest: str, reason: str) -> None:
+    asked = _asked(context)
+    found = asked.client.get("/api/v1/approvals")
+    matching = [row for row in found["approvals"] if row["id"].startswith(given)]
+    if len(matching) != 1:
+        said = "Several questions begin" if matching else "No question that waits begins"
+        raise Failure(Exit.NO, f"{said} with {given!r}.", "prepctl approvals:list shows them.")
+    if not digest:
+        out = show.console()
+        for row in show.approvals(matching, found["now"]):
+            out.print(row, soft_wrap=True)
+        typer.confirm(f"{verb.capitalize()} this?", abort=True)
+    body = {"digest": digest or matching[0]["digest"], "who": asked.who, "reason": reason or None}
+    answer = asked.client.post(f"/api/v1/approvals/{matching[0]['id']}/{verb}", body)
+    typer.echo(f"Taken. What comes of it: prepctl episodes:show {answer['episode']}")
+
+
+@app.command("storm:end")
+def storm_end(context: typer.Context, reason: Reason) -> None:
+    """Say that a storm is over: what waits is released one after the other, each proven before the next."""
+    asked = _asked(context)
+    asked.client.post("/api/v1/storm/end", {"who": asked.who, "reason": reason})
+    typer.echo("The storm is ended.")
+
+
+@app.command("runbook:restore")
+def runbook_restore(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="The runbook's name.")], reason: Reason
+) -> None:
+    """Let a runbook act again that was demoted because it failed too often."""
+    asked = _asked(context)
+    asked.client.post(f"/api/v1/runbooks/{quote(name, safe='')}/restore", {"who": asked.who, "reason": reason})
+    typer.echo(f"{name} does what its mode says again.")
 
 
 # -- doubts -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from remediator.durations import human
 from remediator.narrative import after, clock
+from remediator.terminal import printable
 
 Json = Any
 PIPED_WIDTH = 200  # columns when the output is no terminal: Rich would cut tables at 80
@@ -38,11 +39,8 @@ def console(*, errors: bool = False) -> Console:
 
 
 def clean(value: object) -> str:
-    """One line without characters that a terminal acts on: they are shown as `\\x1b`, `\\u202e`, …"""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in str(value)
-    )
+    """As one line of printable text."""
+    return printable(str(value))
 
 
 def text(value: object, style: str = "") -> Text:
@@ -112,6 +110,20 @@ def tail(event: Mapping[str, Json]) -> Text:
         (f"{clean(event['kind']):<14}  ", STYLES.get(event["kind"], "")),
         clean(event["sentence"]),
     )
+
+
+def approvals(found: Sequence[Mapping[str, Json]], now: float) -> Iterable[Text]:
+    """Each question whole: what would be done, to what, its digest, until when, who has said yes."""
+    for row in found:
+        yield text(f"{row['id']}  {row['summary']}", "bold")
+        yield text(f"  {row['alert']} ({row['severity']}, {row['runbook']}), episode {row['episode']}")
+        yield text(f"  {row['action']} on {row['resource']}, rung {row['rung']}")
+        for item in row["items"]:
+            yield text("    " + ", ".join(f"{key}={value}" for key, value in item.items()))
+        yield text(f"  digest {row['digest']}")
+        persons = "" if row["persons"] == 1 else f", {row['persons']} persons are needed"
+        yes = f", approved by {', '.join(row['approved_by'])}" if row["approved_by"] else ""
+        yield text(f"  asked {ago(row['asked_at'], now)}, ends {ago(row['good_until'], now)}{persons}{yes}")
 
 
 def pauses(found: Sequence[Mapping[str, Json]]) -> Table:

@@ -12,9 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-
-from remediator import gate, settings
+from remediator import gate, logs, settings
 from remediator.configuration import load_books
 from remediator.errors import ConfigError, JournalError
 from remediator.server import serve
@@ -28,20 +26,6 @@ def _parser() -> argparse.ArgumentParser:
         "--config.check", dest="check", action="store_true", help="check configuration and runbooks, then exit"
     )
     return parser
-
-
-def _log(style: str) -> None:
-    renderer = structlog.dev.ConsoleRenderer() if style == "console" else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.config}: {len(loaded.books)} runbooks, mode {loaded_settings.mode}, digest {loaded.digest}"
             )
             return 0
-        _log(loaded_settings.log_format)
+        logs.set_up(loaded_settings.log_format, sys.stderr)
         return asyncio.run(serve(loaded, options.config))
     except ConfigError as error:
         for fault in error.faults:

@@ -7,7 +7,7 @@ programs, `message` what was asked and what was found, `do` the way out. Never a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from aiohttp import web
@@ -68,6 +68,23 @@ def refused(answer: Answer, setting: str) -> web.Response:
     )
 
 
+def refused_password(answer: Answer) -> web.Response:
+    """For a user and password that do not let in; statuses as of `refused`, the challenge as RFC 7617 has it."""
+    if answer is Answer.UNCONFIGURED:
+        return problem(
+            503,
+            "no_password_configured",
+            "No password can be read from the files of `webhook.basic_auth.password_files`, so nobody can be let in.",
+            "Put the password into one of these files, readable for the remediator; no restart is needed.",
+            {"Retry-After": "5"},
+        )
+    challenge = {"WWW-Authenticate": 'Basic realm="prep-remediator", charset="UTF-8"'}
+    do = "Send the user of `webhook.basic_auth.user` and a password that is in one of its `password_files`."
+    if answer is Answer.MISSING:
+        return problem(401, "password_missing", "The request has no user and password.", do, challenge)
+    return problem(401, "password_wrong", "User and password are not those that are valid now.", do, challenge)
+
+
 async def finished(request: web.Request, answer: web.Response) -> web.Response:
     """Send an answer that may be given before the request's body has come, and bring the connection to an end.
 
@@ -85,3 +102,21 @@ async def finished(request: web.Request, answer: web.Response) -> web.Response:
     except (TimeoutError, ConnectionError, web.RequestPayloadError):
         request.protocol.force_close()
     return answer
+
+
+@web.middleware
+async def in_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """No such path, or no such method there: said in the API's shape too, since its clients read JSON."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        if not request.path.startswith("/api/"):
+            raise
+        do = "GET /api/v1/openapi.json tells what there is."
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            allowed = {"Allow": ", ".join(sorted(error.allowed_methods))}
+            said = f"{request.method} is not understood here."
+            return await finished(request, problem(405, "no_such_method", said, do, allowed))
+        return await finished(request, problem(404, "no_such_path", "There is nothing at this path.", do))

@@ -1,16 +1,17 @@
 """The JSON API for operators, and what says whether the remediator lives: health, readiness, metrics.
 
-In: requests with a bearer token of `api_token_files` (role operator). Out: JSON. It reads the journal and
-writes three things into it: pauses, their end, and what a person says about a doubt (an inbox row; the
-episode's owner journals it). It performs no action; it can have the configuration read anew. Without tokens
-in the settings all of this answers 403.
+In: requests with a bearer token of `operators` or `api_token_files`. Out: JSON. It reads the journal and writes
+into it what people say: pauses and their end, doubts settled here, questions answered in `approvals.py` (inbox
+rows; the episode's owner journals them). It performs no action; it can have the configuration read anew. Without
+tokens in the settings all of this answers 403.
 
     GET    /api/v1/episodes?open=1&limit=50          GET  /api/v1/episodes/{id}
-    GET    /api/v1/journal?after=&limit=             GET  /api/v1/doubts
+    GET    /api/v1/journal?after=&limit=             GET  /api/v1/journal/verify
+    GET    /api/v1/doubts
     GET    /api/v1/pauses        POST /api/v1/pauses      {scope, who, reason, for_seconds}
     DELETE /api/v1/pauses/{id}?who=
     POST   /api/v1/doubts/{attempt}/settle                {settlement, who, reason}
-    GET    /api/v1/status
+    GET    /api/v1/status        GET  /api/v1/openapi.json  (what all of these take and answer)
     POST   /-/reload                                      read configuration and runbooks anew
     GET    /-/healthy   GET /-/ready   GET /metrics       (no token: for the machine and Prometheus)
 """
@@ -23,63 +24,33 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
+from remediator import openapi
 from remediator.answers import faulty, finished, problem, refused
-from remediator.bearer import Answer, Tokens
+from remediator.api_models import SAID, NewPause, Settle
+from remediator.bearer import Answer
 from remediator.errors import ConfigError, JournalError
 from remediator.events import Event, Unknown
+from remediator.handling import CALLER, No, caller_of, no, read_body, who_of
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Attempt, fold
 from remediator.metrics import Metrics
 from remediator.narrative import line, why
-from remediator.runbooks import Runbook, Strict
+from remediator.operators import Operators
+from remediator.runbooks import Runbook
+from remediator.settings import Role
 
 log = structlog.get_logger(__name__)
 
-MOST_BODY = 64 * 1024
 ANSWER_TIMEOUT = 10.0  # seconds for the whole of an answer
-BODY_TIMEOUT = 5.0  # seconds for a body of at most MOST_BODY
 READY_TIMEOUT = 5.0
-MOST_EPISODES = 500
-MOST_EVENTS = 1000
-MOST_PAUSE = 30 * 86400.0  # seconds; longer is a change of configuration
-EPISODE = re.compile(r"[0-9a-zA-Z-]{1,64}")
-ATTEMPT = re.compile(r"[0-9a-f]{32}")
-MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-
 Json = Any  # what `json.dumps` takes
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Said = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"),
-]
-"""A person's words: one line, no control characters."""
-
-
-class NewPause(Strict):
-    """Body of POST /api/v1/pauses."""
-
-    scope: Annotated[
-        str,
-        StringConstraints(max_length=300, pattern=r"^(all|runbook:[a-z][a-z0-9-]+|resource:[a-z]+:[^\s\x00-\x1f]+)$"),
-    ] = "all"
-    who: Said
-    reason: Said
-    for_seconds: float | None = Field(default=None, gt=0, le=MOST_PAUSE, allow_inf_nan=False)
-
-
-class Settle(Strict):
-    """Body of POST /api/v1/doubts/{attempt}/settle: what a person saw at the target."""
-
-    settlement: Literal["done", "not_done"]
-    who: Said
-    reason: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,69 +72,55 @@ class About:
     config_digest: str
 
 
-class _No(Exception):
-    """A handler's way to say no with an answer of its own."""
-
-    def __init__(self, answer: web.Response) -> None:
-        self.answer = answer
-        super().__init__(answer.status)
-
-
-def _no(status: int, code: str, message: str, do: str) -> _No:
-    return _No(problem(status, code, message, do))
-
-
 @dataclass
 class Api:
     """Handlers of the API. `ready` tells each footing; it is asked with a bound on its time."""
 
     journal: Journal
     metrics: Metrics
-    token_files: tuple[Path, ...]
+    operators: Operators
     books: Callable[[], Sequence[Runbook]]
     ready: Callable[[], Awaitable[Sequence[Footing]]]
     about: About
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None
     """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
 
-    def __post_init__(self) -> None:
-        self._tokens = Tokens(self.token_files)
-
-    def reconfigure(self, token_files: tuple[Path, ...], about: About) -> None:
+    def reconfigure(self, operators: Operators, about: About) -> None:
         """Other tokens from the next request on, and another configuration to tell of."""
-        self.token_files, self.about = token_files, about
-        self._tokens = Tokens(token_files)
+        self.operators, self.about = operators, about
 
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
-        guard = self._guarded
+        guard, act = self.guarded, functools.partial(self.guarded, role="operator")
         return [
             web.get("/api/v1/episodes", guard(self.episodes)),
             web.get("/api/v1/episodes/{id}", guard(self.episode)),
             web.get("/api/v1/journal", guard(self.tail)),
+            web.get("/api/v1/journal/verify", guard(self.verify)),
             web.get("/api/v1/doubts", guard(self.doubts)),
-            web.post("/api/v1/doubts/{attempt}/settle", guard(self.settle)),
+            web.post("/api/v1/doubts/{attempt}/settle", act(self.settle)),
             web.get("/api/v1/pauses", guard(self.pauses)),
-            web.post("/api/v1/pauses", guard(self.pause)),
-            web.delete("/api/v1/pauses/{id}", guard(self.resume)),
+            web.post("/api/v1/pauses", act(self.pause)),
+            web.delete("/api/v1/pauses/{id}", act(self.resume)),
             web.get("/api/v1/status", guard(self.status)),
-            web.post("/-/reload", guard(self.read_anew)),
+            web.post("/-/reload", act(self.read_anew)),
+            web.get("/api/v1/openapi.json", guard(self.description)),
             web.get("/-/healthy", self.healthy),
             web.get("/-/ready", self.readiness),
             web.get("/metrics", self.exposition),
         ]
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """Token first; then the handler's answer, or one that says what to do."""
+    def guarded(self, handler: Handler, *, role: Role = "viewer") -> Handler:
+        """Token and role first; then the handler's answer, or one that says what to do."""
 
         @functools.wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            if (answer := self._authenticate(request)) is not None:
+            if (answer := self._authenticate(request, role)) is not None:
                 return await finished(request, answer)
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     return await handler(request)
-            except _No as said:
+            except No as said:
                 return await finished(request, said.answer)
             except (JournalError, TimeoutError) as error:
                 self.metrics.journal_failed()
@@ -174,21 +131,27 @@ class Api:
 
         return guarded
 
-    def _authenticate(self, request: web.Request) -> web.Response | None:
-        if not self.token_files:
-            do = "Name files with operators' tokens under `api_token_files` in the configuration and restart."
+    def _authenticate(self, request: web.Request, role: Role) -> web.Response | None:
+        if not self.operators.anybody:
+            do = "Name files with operators' tokens under `operators` or `api_token_files` and restart."
             return problem(403, "api_disabled", "The API is switched off: no tokens are configured.", do)
-        answer = self._tokens.check(request.headers.get("Authorization"))
-        return None if answer is Answer.OK else refused(answer, "api_token_files")
+        caller = self.operators.check(request.headers.get("Authorization"))
+        if isinstance(caller, Answer):
+            return refused(caller, "operators and api_token_files")
+        if not caller.may(role):
+            said = f"{caller.name or 'This token'} has the role {caller.role}; this needs {role}."
+            return problem(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
+        request[CALLER] = caller
+        return None
 
     # -- reading ----------------------------------------------------------------------------------------
 
     async def episodes(self, request: web.Request) -> web.Response:
         """The latest episodes, the newest last; `open=1` only open ones, `open=0` only closed ones."""
-        limit = _number(request, "limit", 50, 1, MOST_EPISODES)
+        limit = _number(request, "limit", 50, 1, openapi.MOST_EPISODES)
         only = {None: None, "1": True, "0": False}
         if (asked := request.query.get("open")) not in only:
-            raise _no(400, "open", "`open` is neither 1 nor 0.", "Leave it out for all episodes.")
+            raise no(400, "open", "`open` is neither 1 nor 0.", "Leave it out for all episodes.")
         rows = await self.journal.episodes(open=only[asked], limit=limit)
         now = await self.journal.now()
         return web.json_response({"episodes": [await self._summary(row, now) for row in rows]})
@@ -196,9 +159,9 @@ class Api:
     async def episode(self, request: web.Request) -> web.Response:
         """One episode with all its events in order, each also as a sentence."""
         asked = request.match_info["id"]
-        row = await self.journal.episode(asked) if EPISODE.fullmatch(asked) else None
+        row = await self.journal.episode(asked) if re.fullmatch(openapi.EPISODE, asked) else None
         if row is None:
-            raise _no(
+            raise no(
                 404,
                 "no_such_episode",
                 "There is no episode with this id.",
@@ -225,10 +188,14 @@ class Api:
         The newest ones are told again by the next answer, since another replica may commit out of the order
         of times: a reader knows an event by its episode and seq.
         """
-        limit = _number(request, "limit", 100, 1, MOST_EVENTS)
+        limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
         said = [{"episode": event.episode, **_event(event)} for event in events]
         return web.json_response({"events": said, "next": following})
+
+    async def verify(self, _: web.Request) -> web.Response:
+        """Each difference between the charges and what the events say; none is what it should be."""
+        return web.json_response({"problems": await self.journal.verify()})
 
     async def doubts(self, _: web.Request) -> web.Response:
         """Attempts that may have taken effect and are not running any more."""
@@ -254,10 +221,17 @@ class Api:
             "episodes_open": len(open_rows),
             "doubts": [_doubt(episode, attempt) for episode, attempt in await self._doubts()],
             "pauses": [asdict(pause) for pause in await self.journal.pauses()],
+            "storm": asdict(storm) if (storm := await self.journal.storm()) is not None else None,
+            "demoted": [asdict(one) for one in await self.journal.demoted()],
+            "approvals_waiting": sum(row.refused == "needs_approval" for row in open_rows),
             "running": [asdict(attempt) for attempt in await self.journal.running()],
             "dead_letters": await self.journal.dead_letters(),
         }
         return web.json_response(said)
+
+    async def description(self, _: web.Request) -> web.Response:
+        """The OpenAPI document of this API, with the runbooks that are loaded."""
+        return web.json_response(openapi.document(self.about.version, [book.name for book in self.books()]))
 
     # -- what a person says -----------------------------------------------------------------------------
 
@@ -267,69 +241,72 @@ class Api:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Stop beginning actions. Answers once it holds for every replica, with what is running."""
-        new = await _body(request, NewPause)
+        new = await read_body(request, NewPause)
         kind, _, name = new.scope.partition(":")
         known = sorted(book.name for book in self.books())
         if kind == "runbook" and name not in known:
             # A mistyped name would be a pause that stops nothing, and a person who believes it does.
-            raise _no(422, "no_such_runbook", f"There is no runbook {name!r}.", f"Give one of {', '.join(known)}.")
+            raise no(422, "no_such_runbook", f"There is no runbook {name!r}.", f"Give one of {', '.join(known)}.")
         until = None if new.for_seconds is None else await self.journal.now() + new.for_seconds
-        number = await self.journal.pause(new.scope, new.who, new.reason, until)
-        log.warning("paused", pause=number, scope=new.scope, who=new.who, reason=new.reason)
+        who = who_of(request, new.who)
+        number = await self.journal.pause(new.scope, who, new.reason, until)
+        log.warning("paused", pause=number, scope=new.scope, who=who, reason=new.reason)
         made = next((pause for pause in await self.journal.pauses() if pause.id == number), None)
         if made is None:
-            raise _no(409, "pause_over", f"Pause {number} is over already.", "Pause again, for longer.")
+            raise no(409, "pause_over", f"Pause {number} is over already.", "Pause again, for longer.")
         running = [asdict(attempt) for attempt in await self.journal.running()]
         return web.json_response({"pause": asdict(made), "running": running}, status=201)
 
     async def resume(self, request: web.Request) -> web.Response:
         """End a pause; ending one that is over is no mistake of anybody's, but is said."""
         asked = request.match_info["id"]
-        who = request.query.get("who", "").strip()
-        if not who or len(who) > 500 or not who.isprintable():
-            raise _no(400, "who", "Who ends the pause is not said.", "Add ?who=<name> to the request.")
+        try:
+            who = caller_of(request).name or SAID.validate_python(request.query.get("who"))
+        except ValidationError as error:
+            raise no(400, "who", "Who ends the pause is not said.", "Add ?who=<name> to the request.") from error
         known = {str(pause.id): pause.id for pause in await self.journal.pauses()}
         if asked not in known or not await self.journal.resume(known[asked], who):
             do = "GET /api/v1/pauses lists them."
-            raise _no(404, "no_such_pause", "No pause with this number is in force.", do)
+            raise no(404, "no_such_pause", "No pause with this number is in force.", do)
         log.warning("resumed", pause=asked, who=who)
         return web.json_response({"resumed": known[asked]})
 
     async def settle(self, request: web.Request) -> web.Response:
         """A person's word about an attempt in doubt. Refused while it may still be running."""
         asked = request.match_info["attempt"]
-        said = await _body(request, Settle)
-        episode = await self.journal.episode_of(asked) if ATTEMPT.fullmatch(asked) else None
+        said = await read_body(request, Settle)
+        episode = await self.journal.episode_of(asked) if re.fullmatch(openapi.ATTEMPT, asked) else None
         events = await self._events(episode) if episode is not None else None
         attempt = next((one for one in fold(events).attempts if one.id == asked), None) if events else None
         if episode is None or attempt is None:
             do = "GET /api/v1/doubts lists them."
-            raise _no(404, "no_such_attempt", "There is no attempt with this id.", do)
+            raise no(404, "no_such_attempt", "There is no attempt with this id.", do)
         if not attempt.in_doubt:
             end = attempt.settlement or attempt.outcome
-            raise _no(409, "not_in_doubt", f"This attempt is not in doubt: {end}.", "There is nothing to settle.")
+            raise no(409, "not_in_doubt", f"This attempt is not in doubt: {end}.", "There is nothing to settle.")
         now = await self.journal.now()
         if _running(attempt, now):
             left = attempt.at + attempt.deadline - now
-            raise _no(
+            raise no(
                 409,
                 "still_running",
                 "This attempt may still be running.",
                 f"Settle it in {left:.0f} s if need be.",
             )
-        click = {"kind": "settle", "attempt": asked, **said.model_dump()}
+        who = who_of(request, said.who)
+        click = {"kind": "settle", "attempt": asked, **said.model_dump(), "who": who}
         await self.journal.click(episode, json.dumps(click).encode())
-        log.warning("a person settles a doubt", attempt=asked, settlement=said.settlement, who=said.who)
+        log.warning("a person settles a doubt", attempt=asked, settlement=said.settlement, who=who)
         return web.json_response({"status": "accepted", "episode": episode, "attempt": asked}, status=202)
 
     async def read_anew(self, _: web.Request) -> web.Response:
         """Read settings and runbooks: 200 with what changed, 422 with every fault, and then nothing has changed."""
         if self.reload is None:
-            raise _no(404, "no_configuration", "There is no configuration to read.", "Start prep-remediator itself.")
+            raise no(404, "no_configuration", "There is no configuration to read.", "Start prep-remediator itself.")
         try:
             found = await self.reload()
         except ConfigError as error:
-            raise _No(faulty(error.faults)) from error
+            raise No(faulty(error.faults)) from error
         said = {"status": "reloaded", "config_digest": self.about.config_digest, "changed": list(found)}
         return web.json_response(said)
 
@@ -399,7 +376,7 @@ def _number(request: web.Request, name: str, default: int, least: int, most: int
     if given is None:
         return default
     if not given.isascii() or not given.isdigit() or len(given) > 9 or not least <= int(given) <= most:
-        raise _no(
+        raise no(
             400,
             name,
             f"`{name}` is not a number from {least} to {most}.",
@@ -410,28 +387,6 @@ def _number(request: web.Request, name: str, default: int, least: int, most: int
 
 def _moment(request: web.Request, name: str) -> str | None:
     given = request.query.get(name)
-    if given is not None and not MOMENT.fullmatch(given):
-        raise _no(400, name, f"`{name}` is no place in the journal.", "Give the `next` of the answer before.")
+    if given is not None and not re.fullmatch(openapi.MOMENT, given):
+        raise no(400, name, f"`{name}` is no place in the journal.", "Give the `next` of the answer before.")
     return given
-
-
-Model = TypeVar("Model", bound=Strict)
-
-
-async def _body(request: web.Request, model: type[Model]) -> Model:
-    """The request's JSON as a model; raises _No with every fault of it."""
-    data = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            while len(data) <= MOST_BODY and (chunk := await request.content.readany()):
-                data += chunk
-    except (TimeoutError, ConnectionError, web.RequestPayloadError) as error:
-        raise _no(400, "incomplete_body", "The body did not come to its end.", "Send it again, whole.") from error
-    if len(data) > MOST_BODY:
-        raise _no(413, "too_large", f"The body is over {MOST_BODY} bytes.", "Send less.")
-    try:
-        return model.model_validate_json(bytes(data))
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
-        fields = ", ".join(model.model_fields)
-        raise _no(422, "bad_body", f"The body cannot be used: {found}.", f"It is JSON with {fields}.") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from remediator import runbooks, settings
+from remediator import runbooks, settings, tls
 from remediator.actions import registry
 from remediator.clock import Clock
 from remediator.diagnosis import NAMES as DIAGNOSES
@@ -44,7 +44,9 @@ class Loaded:
 
 
 def load_books(settings: Settings) -> Loaded:
-    """Read the runbooks of the settings. Raises ConfigError with every fault."""
+    """Read the runbooks of the settings, and try its TLS files. Raises ConfigError with every fault."""
+    if settings.listen.tls is not None:
+        tls.context(settings.listen.tls)
     books = runbooks.load(settings.runbooks, registry.PARAMS, DIAGNOSES, settings.prometheus.scrape_interval)
     parts = [settings.model_dump_json(), *(book.digest() for book in books)]
     return Loaded(settings, books, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])

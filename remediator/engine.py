@@ -23,8 +23,9 @@ from remediator.errors import Conflict, JournalError, Permanent, Transient
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.journal import Claim, Journal
-from remediator.ledger import Attempt, fold
+from remediator.ledger import Approval, Attempt, fold
 from remediator.matching import params_of
+from remediator.narrative import clock
 from remediator.people import OwnAlert
 from remediator.planner import (
     AskApproval,
@@ -64,7 +65,10 @@ SYMPTOMS = {
     "RemediationInDoubt": "remediation-in-doubt",
     "RemediationNeedsApproval": "remediation-needs-approval",
     "RemediationNeedsPeople": "remediation-needs-people",
+    "RemediationRecurs": "remediation-recurs",
 }
+LEVELS = {"RemediationInDoubt": "P1", "RemediationRecurs": "P3"}
+"""What does not go by the runbook's own `hand_over.severity`."""
 EVIDENCE_FIRST = frozenset({Risk.DISRUPTIVE, Risk.DESTRUCTIVE})
 
 
@@ -157,7 +161,8 @@ class Engine:
     async def _steps(self, run: Run) -> float:
         for _ in range(MAX_STEPS):
             now = await self.journal.now()
-            facts = await self.journal.facts(run.episode, run.ledger.runbook or "", _resource(run))
+            service = run.ledger.target.get("service", "")
+            facts = await self.journal.facts(run.episode, run.ledger.runbook or "", _resource(run), service=service)
             if run.generation != self.episodes.generation:
                 return await self._release(run.episode, now)
             step = next_step(self._view(run, now, facts))
@@ -192,7 +197,7 @@ class Engine:
             case WouldAct(rung, world):
                 await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
             case AskApproval(rung, world):
-                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world))
+                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._question(step, rung, world))
             case Intend():
                 return await self._act(run, step)
             case SettleDoubt(attempt):
@@ -231,6 +236,8 @@ class Engine:
                 "rung": rung,
             }
             await self.episodes.append(run, Kind.REFUSED, data)
+            if refusal.reason is Reason.DECLINED:
+                await self._answered(run)
         await self._tell_standing(run)
         return await self._release(run.episode, max(until, await self.journal.now() + 0.2))
 
@@ -260,6 +267,14 @@ class Engine:
         return run.book
 
     # -- acting -----------------------------------------------------------------------------------------
+
+    def _question(self, step: AskApproval, rung: Rung, world: World) -> dict[str, Any]:
+        return self._proposal(rung, world) | {
+            "digest": step.digest,
+            "good_until": step.good_until,
+            "persons": step.persons,
+            "try": step.attempt,
+        }
 
     def _proposal(self, rung: Rung, world: World) -> dict[str, Any]:
         """What would be done, for a shadow and for an approval."""
@@ -291,11 +306,19 @@ class Engine:
                 return Refusal(Reason.LOOK_STALE, "The configuration was reloaded after the look.", facts.now)
             return guardrails.locked(replace(step.case, now=facts.now, facts=facts))
 
-        refusal = await self.journal.intend(intent, runbook=self._book(run).name, resource=call.resource, decide=decide)
+        refusal = await self.journal.intend(
+            intent,
+            runbook=self._book(run).name,
+            resource=call.resource,
+            decide=decide,
+            service=run.ledger.target.get("service", ""),
+        )
         if refusal is not None:
             run.forget()
             return await self._refuse(run, refusal, step.rung.name, refusal.earliest or intent.at + 1.0)
         self.episodes.take(run, [intent])
+        if step.approval is not None:
+            await self._answered(run)
         log.info("acting", episode=run.episode, attempt=call.attempt, action=step.rung.action, on=call.resource)
         await self._outcome(run, call, await self._execute(run, action, call))
         run.forget()
@@ -313,14 +336,18 @@ class Engine:
         start_by = preview.target_now + self.settings.guards.start_within - max(0.0, now - world.looked_at)
         deadline = rung.deadline or action.deadline
         call = Call(self.episodes.ids(), params, preview.items, preview.resource, start_by, deadline, now)
-        data = self._proposal(rung, world) | {
-            "attempt": call.attempt,
-            "params": params.model_dump(mode="json"),
-            "looked_at": world.looked_at,
-            "start_by": start_by,
-            "deadline": deadline,
-            "probe": world.probe,
-        }
+        data = (
+            self._proposal(rung, world)
+            | {
+                "attempt": call.attempt,
+                "params": params.model_dump(mode="json"),
+                "looked_at": world.looked_at,
+                "start_by": start_by,
+                "deadline": deadline,
+                "probe": world.probe,
+            }
+            | ({"approval": step.approval} if step.approval is not None else {})
+        )
         return call, await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.INTENT, data, at=now)
 
     async def _execute(self, run: Run, action: Action, call: Call) -> Outcome:
@@ -397,11 +424,19 @@ class Engine:
         if judged.verdict is not None:
             del self._rounds[attempt.id]
             await self.episodes.append(run, Kind.VERDICT, data | {"verdict": judged.verdict})
+            await self._judge_budget(run)
             run.forget()
             return None
         if judged.good_since != attempt.good_since or not attempt.proving:
             await self.episodes.append(run, Kind.PROVING, data | {"good_since": judged.good_since})
         return await self._release(run.episode, step.until)
+
+    async def _judge_budget(self, run: Run) -> None:
+        """A runbook that fails too often may only ask from now on. The lock's facts say so too, should this be lost."""
+        runbook = run.ledger.runbook or ""
+        why = guardrails.demotion(await self.journal.facts(run.episode, runbook, None), self.settings.guards)
+        if why is not None and await self.journal.demote(runbook, why):
+            log.error("runbook demoted: it only asks for approval now", runbook=runbook, why=why)
 
     # -- people -----------------------------------------------------------------------------------------
 
@@ -411,9 +446,12 @@ class Engine:
             "reason": step.reason,
             "sentence": step.sentence,
             "alertname": step.alertname,
-            "severity": "P1" if step.alertname == "RemediationInDoubt" else severity,
+            "severity": LEVELS.get(step.alertname, severity),
         }
+        asked = run.ledger.approval
         await self.episodes.append(run, Kind.HANDED_OVER, data)
+        if asked is not None and asked.open:
+            await self._answered(run)
         await self._tell_standing(run)
 
     async def _tell_standing(self, run: Run, *, resolved: bool = False) -> bool:
@@ -425,15 +463,27 @@ class Engine:
         if ledger.handed_over:
             said = ledger.hand_over
             alert = self._own_alert(run, said["alertname"], said["severity"], said["sentence"], resolved)
-        elif ledger.approvals_asked - {attempt.rung for attempt in ledger.attempts}:
-            sentence = "An action waits for a person's approval."
-            alert = self._own_alert(run, "RemediationNeedsApproval", "P2", sentence, resolved)
+        elif ledger.approval is not None and ledger.approval.open:
+            alert = self._approval_alert(run, ledger.approval, resolved)
         else:
             return True
         if await self.people.post([alert]):
             return True
         log.error("no Alertmanager takes our alert", episode=run.episode, alertname=alert.alertname)
         return False
+
+    async def _answered(self, run: Run) -> None:
+        """The question is answered: nobody need be asked any more."""
+        if run.ledger.approval is not None:
+            await self.people.post([self._approval_alert(run, run.ledger.approval, True)])
+
+    def _approval_alert(self, run: Run, asked: Approval, resolved: bool) -> OwnAlert:
+        some = "A person must" if asked.persons == 1 else f"{asked.persons} persons must"
+        sentence = (
+            f"{some} approve or decline until {clock(asked.good_until)}: {asked.summary} "
+            f"(prepctl approvals:approve {asked.id[:12]})"
+        )
+        return self._own_alert(run, "RemediationNeedsApproval", "P2", sentence, resolved)
 
     def _own_alert(self, run: Run, name: str, severity: str, sentence: str, resolved: bool) -> OwnAlert:
         steps = run.book.hand_over.first_steps if run.book else ""

@@ -10,13 +10,14 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import structlog
 
 from remediator.actions.base import Settlement
 from remediator.alerts import Alert
-from remediator.errors import JournalError
+from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
 from remediator.ledger import Ledger, fold
@@ -63,6 +64,7 @@ class Episodes:
     ids: Callable[[], str] = lambda: uuid.uuid4().hex
     generation: int = 0
     _documents: dict[str, Runbook] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._documents = {book.digest(): book for book in self.books}
@@ -77,14 +79,12 @@ class Episodes:
         """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
         generation = self.generation
         try:
-            events = await self.journal.events(claim.episode)
+            events, rows = await self.journal.load(claim.episode)
         except Unknown as error:
             log.warning("left to a replica of a newer version", episode=claim.episode, why=str(error))
             return None
-        rows = await self.journal.inbox(claim.episode)
         if not events:
-            events = await self._open(claim.episode, rows)
-            rows = []
+            events, rows = await self._open(claim.episode, rows)
             if not events:
                 return None
         run = Run(claim.episode, events, fold(events), None, generation=generation)
@@ -95,11 +95,13 @@ class Episodes:
         await self._match_again(run)
         return run
 
-    async def _open(self, episode: str, rows: list[InboxRow]) -> list[Event]:
+    async def _open(self, episode: str, rows: list[InboxRow]) -> tuple[list[Event], list[InboxRow]]:
+        """The first events, and the rows that are left. In a storm the first alert has come many times over."""
         alerts = [row for row in rows if row.kind == "alert"]
         if not alerts:
-            return []
+            return [], rows
         alert = Alert.from_json(json.loads(alerts[0].body))
+        taken = [row.id for row in takewhile(lambda row: row.body == alerts[0].body, alerts)]
         matched = match(alert, self.books, self.settings.environment)
         data: dict[str, Any] = {"alert": alert.as_json(), "received_at": alerts[0].received_at}
         opened = [await self.event(episode, 1, Kind.OPENED, data)]
@@ -111,28 +113,35 @@ class Episodes:
         else:
             refused = {"reason": matched.reason, "sentence": matched.sentence, "earliest": None, "rung": None}
             opened.append(await self.event(episode, 2, Kind.REFUSED, refused))
-        await self.journal.append(opened, takes=[row.id for row in alerts[:1]], index=index)
+        await self.journal.append(opened, takes=taken, index=index)
         self._tell(opened)
-        return opened
+        return opened, [row for row in rows if row.id not in taken]
 
     async def _fold_inbox(self, run: Run, rows: Iterable[InboxRow]) -> None:
-        """Facts from outside become events of the episode, in the transaction that marks them taken."""
-        rows = rows or await self.journal.inbox(run.episode)
+        """Facts from outside become events of the episode, in the transaction that marks them taken.
+
+        What says nothing new is marked with the next row that does, or all at once at the end.
+        """
+        idle: list[int] = []
         for row in rows:
             data = json.loads(row.body)
             if row.kind == "click":
                 await self._click(run, row, data)
                 continue
             alert = Alert.from_json(data)
-            known = alert.status == run.ledger.last_delivery and alert.labels == run.ledger.alert.labels
-            if known:
-                await self.journal.append([], takes=[row.id])
-            else:
+            idle.append(row.id)
+            if alert.status != run.ledger.last_delivery or alert.labels != run.ledger.alert.labels:
                 index = EpisodeIndex(run.ledger.runbook, severity_of(alert), alert.status == "firing")
-                await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
+                await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=idle, index=index)
+                idle = []
+        if idle:
+            await self.journal.append([], takes=idle)
 
     async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
-        """A person settles a doubt. One that is settled already, or never was, changes nothing."""
+        """What a person said. What is settled or answered already, or never was asked, changes nothing."""
+        if data.get("kind") in ("approve", "decline"):
+            await self._answer(run, row, data)
+            return
         open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
         if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
             await self.journal.append([], takes=[row.id])
@@ -145,6 +154,24 @@ class Episodes:
             "by": data["who"],
         }
         await self.append(run, Kind.SETTLED, settled, takes=[row.id])
+
+    async def _answer(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
+        """An answer counts once from each person, while its question is open, in time and the same."""
+        asked = run.ledger.approval
+        late = asked is not None and row.received_at >= asked.good_until
+        if (
+            asked is None
+            or late
+            or not asked.open
+            or run.ledger.handed_over
+            or (asked.id, asked.digest) != (data.get("approval"), data.get("digest"))
+            or data["who"] in asked.approved_by
+        ):
+            await self.journal.append([], takes=[row.id])
+            return
+        kind = Kind.APPROVED if data["kind"] == "approve" else Kind.DECLINED
+        said = {"approval": asked.id, "who": data["who"], "reason": data["reason"]}
+        await self.append(run, kind, said, takes=[row.id])
 
     async def _match_again(self, run: Run) -> None:
         """A reload may have brought a runbook for an episode that had none."""
@@ -161,8 +188,11 @@ class Episodes:
             run.book = matched.runbook
 
     async def _store_document(self, book: Runbook) -> str:
+        """Into the journal, once in this process' life: nothing takes a document out of it."""
         digest = book.digest()
-        await self.journal.put_document(digest, book.body())
+        if digest not in self._kept:
+            await self.journal.put_document(digest, book.body())
+            self._kept.add(digest)
         return digest
 
     async def _decided_on(self, digest: str | None) -> Runbook | None:
@@ -177,7 +207,7 @@ class Episodes:
         if digest not in self._documents:
             body = await self.journal.get_document(digest)
             if body is None:
-                raise JournalError(f"the journal has lost runbook {digest}")
+                raise Permanent(f"the journal has lost runbook {digest}")
             self._documents[digest] = from_body(body)
         return self._documents[digest]
 

@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 VERSION = 1
+OWN = "remediator"
+"""The stream of what belongs to no episode: pauses, storms, demotions. Written under the intents' lock."""
 
 
 class Kind(StrEnum):
@@ -33,9 +35,18 @@ class Kind(StrEnum):
     SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
     VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
-    NEEDS_APPROVAL = "needs_approval"  # rung, action, resource, params{}, items[], summary
+    NEEDS_APPROVAL = "needs_approval"  # as would_act, and: digest, good_until, persons, try
+    APPROVED = "approved"  # approval, who, reason
+    DECLINED = "declined"  # approval, who, reason
     HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity
     CLOSED = "closed"  # reason, sentence
+    # of the journal's own stream (episode OWN), which is never folded
+    PAUSED = "paused"  # pause, scope, who, reason, until|None
+    RESUMED = "resumed"  # pause, who
+    STORM_BEGAN = "storm_began"  # storm, open
+    STORM_ENDED = "storm_ended"  # storm, most, by, reason
+    DEMOTED = "demoted"  # runbook, why
+    RESTORED = "restored"  # runbook, who, reason
 
 
 class Verdict(StrEnum):

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RECURRENCE_WINDOW = 7 * 86400.0
+"""Seconds in which proven fixes of one target by one runbook are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """
     now               UNIX seconds, journal clock (the database's clock on PostgreSQL)
     paused            active pauses that hold here, each as a phrase with scope, person and reason
+    regressed         the journal has lost what was acknowledged, as a phrase; "" while people need not look
     strictest_mode    among the live replicas, this one included
     last_effect_at    latest charge on the resource by another episode, None when there is none
     *_hour, *_day     charges in the last 3,600 and 86,400 seconds
@@ -21,6 +25,12 @@ class Facts:
     open_firing       open episodes that have a runbook and fire
     hold_off_until    no intent before: unclean start, clock step; None when there is no reason to wait
     head_at           time of the newest event; 0.0 in an empty journal
+    storm             the latched storm as a phrase, None while there is none
+    storm_overridden  a person has ended the storm, and the number of open episodes has not been low since
+    releasing         who goes first after a storm or a pause, as a phrase; None when this episode may go
+    demoted           why the runbook may only ask for approval by now, None while it may do what its mode says
+    recent            the runbook's latest judged attempts since it was last restored, newest first: proven fixed?
+    fixed_lately      proven fixes of this runbook on this resource within RECURRENCE_WINDOW
     """
 
     now: float
@@ -38,6 +48,13 @@ class Facts:
     open_firing: int
     hold_off_until: float | None
     head_at: float
+    storm: str | None = None
+    storm_overridden: bool = False
+    releasing: str | None = None
+    demoted: str | None = None
+    recent: tuple[bool, ...] = ()
+    fixed_lately: int = 0
+    regressed: str = ""
 
 
 def calm(now: float, mode: str) -> Facts:

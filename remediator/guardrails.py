@@ -16,15 +16,20 @@ from remediator.facts import Facts
 from remediator.ledger import Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import MODES, Mode, Runbook, Rung
-from remediator.settings import Settings
+from remediator.settings import Guards, Settings
 from remediator.world import Answer, Health, World
 
 HOUR, DAY = 3600.0, 86400.0
+RELEASE_AGAIN = 5.0  # seconds until it is looked whether this one may go
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a decision may depend on. `world` is None before the look."""
+    """Everything a decision may depend on. `world` is None before the look.
+
+    must_ask  the rung or its action needs a person's approval whatever the mode is
+    approved  there is one, for exactly what the look's preview would do, and it is still good
+    """
 
     now: float
     ledger: Ledger
@@ -33,6 +38,8 @@ class Case:
     settings: Settings
     facts: Facts
     world: World | None = None
+    must_ask: bool = False
+    approved: bool = False
 
     def look(self) -> World:
         """The look; asking for it before there is one is a mistake in the order of the guardrails."""
@@ -49,10 +56,23 @@ def first(rules: Iterable[Guardrail], case: Case) -> Refusal | None:
     return next((refusal for rule in rules if (refusal := rule(case))), None)
 
 
-def mode_of(facts: Facts, book: Runbook) -> Mode:
-    """The strictest of what the live replicas are told and what the runbook may ever do."""
-    modes = (facts.strictest_mode, book.mode)
+def mode_of(facts: Facts, book: Runbook, guards: Guards) -> Mode:
+    """The strictest of what the live replicas are told, what the runbook may ever do, and what it has earned."""
+    modes = (facts.strictest_mode, book.mode, "approve" if demotion(facts, guards) else "auto")
     return next((mode for mode in MODES if mode in modes), "shadow")
+
+
+def demotion(facts: Facts, guards: Guards) -> str | None:
+    """Why the runbook may only ask by now: a person has not restored it yet, or its budget is spent this moment."""
+    if facts.demoted:
+        return facts.demoted
+    judged = facts.recent[: guards.budget_attempts]
+    failures = len(judged) - sum(judged)
+    if failures < guards.budget_failures:
+        return None
+    return (
+        f"{failures} of its last {len(judged)} attempts were not proven fixed; {guards.budget_failures} are too many."
+    )
 
 
 # -- before the look: what the journal and the clock already say --------------------------------------
@@ -83,6 +103,14 @@ def settling(case: Case) -> Refusal | None:
 
 
 # -- limits: judged while planning and again under the lock ---------------------------------------------
+
+
+def journal_regressed(case: Case) -> Refusal | None:
+    """What was acknowledged is missing: limits and doubts that are read from the journal may be too few."""
+    if case.facts.regressed:
+        said = f"Starting nothing until a person has looked and resumed: {case.facts.regressed}."
+        return Refusal(Reason.JOURNAL_REGRESSED, said)
+    return None
 
 
 def paused(case: Case) -> Refusal | None:
@@ -161,11 +189,32 @@ def rate_limit(case: Case) -> Refusal | None:
 
 
 def storm(case: Case) -> Refusal | None:
-    """Many faults at once have one cause, and it is not in any runbook."""
+    """Many faults at once have one cause, and it is not in any runbook. It lasts until it was calm for a while."""
+    if case.facts.storm:
+        return Refusal(Reason.STORM, f"A storm holds ({case.facts.storm}): it is for people.")
     count, limit = case.facts.open_firing, case.settings.guards.storm_episodes
-    if count >= limit:
+    if count >= limit and not case.facts.storm_overridden:
         return Refusal(
             Reason.STORM, f"{count} episodes are open at once; {limit} are a storm, and a storm is for people."
+        )
+    return None
+
+
+def releasing(case: Case) -> Refusal | None:
+    """After a storm or a pause not all at once: one at a time, the most severe first, each proven before the next."""
+    if case.facts.releasing:
+        sentence = f"One after the other after a storm or a pause: {case.facts.releasing}."
+        return Refusal(Reason.RELEASING, sentence, case.now + RELEASE_AGAIN)
+    return None
+
+
+def recurrence(case: Case) -> Refusal | None:
+    """A fix that always works, again and again, hides a cause: it becomes somebody's ticket."""
+    count, limit = case.facts.fixed_lately, case.book.limits.recurrence
+    if count >= limit and case.ledger.last is None:
+        return Refusal(
+            Reason.RECURRENCE,
+            f"{case.book.name} has fixed this target {count} times within 7 days; {limit} hide a cause.",
         )
     return None
 
@@ -257,7 +306,7 @@ def nothing_to_do(case: Case) -> Refusal | None:
     return None
 
 
-BEFORE_LOOK: tuple[Guardrail, ...] = (stale, paused)
+BEFORE_LOOK: tuple[Guardrail, ...] = (stale, journal_regressed, paused)
 AFTER_LOOK: tuple[Guardrail, ...] = (
     rule,
     clock_skew,
@@ -269,12 +318,15 @@ AFTER_LOOK: tuple[Guardrail, ...] = (
     nothing_to_do,
 )
 LIMITS: tuple[Guardrail, ...] = (
+    journal_regressed,
     paused,
     recovering,
     clock_behind,
     in_doubt,
     busy,
     storm,
+    releasing,
+    recurrence,
     cooldown,
     rate_limit,
     look_stale,
@@ -282,7 +334,10 @@ LIMITS: tuple[Guardrail, ...] = (
 
 
 def locked(case: Case) -> Refusal | None:
-    """What the intent's transaction asks once more, on facts read under its lock: limits, and the mode."""
-    if mode_of(case.facts, case.book) != "auto":
+    """What the intent's transaction asks once more, on facts read under its lock: mode, approval and limits."""
+    mode = mode_of(case.facts, case.book, case.settings.guards)
+    if mode == "shadow":
         return Refusal(Reason.SHADOW, "The mode was changed meanwhile.")
+    if (mode == "approve" or case.must_ask) and not case.approved:
+        return Refusal(Reason.NEEDS_APPROVAL, "A person must approve it by now.")
     return first(LIMITS, case)

@@ -8,7 +8,7 @@ Whatever the planner needs to know about the past is here; what other episodes d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,41 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a person was asked: this rung's next try, on exactly what the digest stands for, until `good_until`.
+
+    id       of the event that asked
+    persons  how many different people must say yes
+    used     the attempt that consumed it; None while it has not been used
+    """
+
+    id: str
+    rung: str
+    attempt: int
+    digest: str
+    good_until: float
+    persons: int
+    asked_at: float
+    action: str
+    resource: str
+    summary: str
+    items: tuple[Mapping[str, Any], ...] = ()
+    approved_by: tuple[str, ...] = ()
+    declined_by: str | None = None
+    reason: str = ""
+    used: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Still to be answered, as far as the journal knows; it may be over by time."""
+        return self.used is None and self.declined_by is None and not self.given
+
+    @property
+    def given(self) -> bool:
+        return len(self.approved_by) >= self.persons
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """One episode.
 
@@ -90,7 +125,7 @@ class Ledger:
     earliest: float | None = None
     diagnosed: Mapping[str, float] = field(default_factory=dict)
     would_act: frozenset[str] = frozenset()
-    approvals_asked: frozenset[str] = frozenset()
+    approvals: tuple[Approval, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     handed_over: str | None = None
     handed_over_at: float = 0.0
@@ -103,6 +138,11 @@ class Ledger:
     @property
     def last(self) -> Attempt | None:
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def approval(self) -> Approval | None:
+        """The latest question to people; only this one can be answered and used."""
+        return self.approvals[-1] if self.approvals else None
 
     @property
     def settled(self) -> bool:
@@ -123,7 +163,10 @@ def fold(events: Iterable[Event]) -> Ledger:
                 raise ValueError(f"episode {event.episode} begins with {event.kind}, not with opened")
             ledger = _open(event)
             continue
-        ledger = replace(_APPLY[event.kind](ledger, event), seq=event.seq, last_at=event.at)
+        apply = _APPLY.get(event.kind)
+        if apply is None:
+            raise ValueError(f"episode {event.episode} seq {event.seq}: {event.kind} belongs to no episode")
+        ledger = replace(apply(ledger, event), seq=event.seq, last_at=event.at)
     if ledger is None:
         raise ValueError("an episode without events")
     return ledger
@@ -179,7 +222,35 @@ def _would_act(ledger: Ledger, event: Event) -> Ledger:
 
 
 def _needs_approval(ledger: Ledger, event: Event) -> Ledger:
-    return replace(ledger, approvals_asked=ledger.approvals_asked | {event.data["rung"]}, refused=None)
+    data = event.data
+    approval = Approval(
+        id=event.id,
+        rung=data["rung"],
+        attempt=data.get("try", 1),
+        digest=data.get("digest", ""),
+        good_until=data.get("good_until", 0.0),
+        persons=data.get("persons", 1),
+        asked_at=event.at,
+        action=data["action"],
+        resource=data["resource"],
+        summary=data["summary"],
+        items=tuple(data.get("items", ())),
+    )
+    return replace(ledger, approvals=(*ledger.approvals, approval), refused=None)
+
+
+def _approved(ledger: Ledger, event: Event) -> Ledger:
+    return _answer(ledger, event, lambda one: replace(one, approved_by=(*one.approved_by, event.data["who"])))
+
+
+def _declined(ledger: Ledger, event: Event) -> Ledger:
+    said = event.data
+    return _answer(ledger, event, lambda one: replace(one, declined_by=said["who"], reason=said["reason"]))
+
+
+def _answer(ledger: Ledger, event: Event, change: Callable[[Approval], Approval]) -> Ledger:
+    of = event.data["approval"]
+    return replace(ledger, approvals=tuple(change(one) if one.id == of else one for one in ledger.approvals))
 
 
 def _intent(ledger: Ledger, event: Event) -> Ledger:
@@ -197,7 +268,9 @@ def _intent(ledger: Ledger, event: Event) -> Ledger:
         deadline=data["deadline"],
         probe=Health(data["probe"]),
     )
-    return replace(ledger, attempts=(*ledger.attempts, attempt), refused=None)
+    used = data.get("approval")
+    approvals = tuple(replace(one, used=attempt.id) if one.id == used else one for one in ledger.approvals)
+    return replace(ledger, attempts=(*ledger.attempts, attempt), approvals=approvals, refused=None)
 
 
 def _change(ledger: Ledger, event: Event, **fields: Any) -> Ledger:
@@ -252,6 +325,8 @@ _APPLY = {
     Kind.DIAGNOSED: _diagnosed,
     Kind.WOULD_ACT: _would_act,
     Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.APPROVED: _approved,
+    Kind.DECLINED: _declined,
     Kind.INTENT: _intent,
     Kind.OUTCOME: _outcome,
     Kind.SETTLED: _settled,

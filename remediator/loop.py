@@ -19,6 +19,7 @@ from remediator.errors import JournalError
 from remediator.journal import Claim, InboxRow, Routed
 from remediator.metrics import Standing
 from remediator.people import OwnAlert
+from remediator.watch import Watch
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +41,12 @@ class Loop:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     blind: asyncio.Event = field(default_factory=asyncio.Event)
     alive: float = 0.0
+    watch: Watch = field(init=False)
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _due: float | None = None
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.engine)
 
     async def serve(self) -> bool:
         """Until `stop`. Returns True when everything ended by itself, False when a step was cut off."""
@@ -63,9 +68,11 @@ class Loop:
         journal = self.engine.journal
         journal.wake.clear()
         try:
-            await journal.route(self.split)
-            for claim in await journal.claim(PARALLEL - len(self._running)) if len(self._running) < PARALLEL else ():
+            claims = await journal.take_in(self.split, PARALLEL - len(self._running))
+            for claim in claims:
                 self._running[claim.episode] = group.create_task(self._drive(claim))
+            if claims:
+                await self.watch.tick()  # a storm begins with what came in, not with the next turn
             self.alive = self.engine.clock.boottime()
         except JournalError as error:
             log.error("journal does not answer", why=str(error))
@@ -117,6 +124,7 @@ class Loop:
         while True:
             if engine.clock_stepped() is not None:
                 await self._try(engine.hold_off_after_step)
+            await self._try(self.watch.tick)
             await self._try(engine.journal.renew)
             await self._try(lambda: engine.journal.heartbeat(engine.settings.mode))
             await engine.clock.sleep(engine.settings.journal.renew)
@@ -169,12 +177,21 @@ class Loop:
         try:
             rows, pauses = await journal.open_episodes(), await journal.pauses()
             now, facts = await journal.now(), await journal.facts("", "", None)
-            doubts = await journal.open_ends()
+            doubts, storm, demoted = await journal.open_ends(), await journal.storm(), await journal.demoted()
         except JournalError as error:
             log.error("journal does not answer", why=str(error))
             return None
         overdue = [row.due_at for row in rows if row.due_at is not None and row.due_at < now and row.owner is None]
-        return Standing(len(rows), doubts, min(overdue, default=None), len(pauses), facts.hold_off_until)
+        return Standing(
+            episodes_open=len(rows),
+            doubts_open=doubts,
+            oldest_due=min(overdue, default=None),
+            pauses=len(pauses),
+            hold_off_until=facts.hold_off_until,
+            approvals_waiting=sum(row.refused == "needs_approval" for row in rows),
+            storm=storm is not None,
+            demoted=frozenset(one.runbook for one in demoted),
+        )
 
     async def _wake_on_stop(self) -> None:
         await self.stop.wait()

@@ -76,6 +76,9 @@ class Standing:
     oldest_due: float | None
     pauses: int
     hold_off_until: float | None = None
+    approvals_waiting: int = 0
+    storm: bool = False
+    demoted: frozenset[str] = frozenset()
 
 
 class _Moment(Collector):
@@ -233,6 +236,19 @@ class Metrics:
             "No intent before this time (unclean start, clock step); absent when there is no such reason.",
             registry,
         )
+        self._approvals = Gauge(
+            "prep_remediator_approvals_waiting", "Questions that wait for a person's approval.", registry=registry
+        )
+        self._storm = Gauge(
+            "prep_remediator_storm", "1 while a storm holds and nothing is begun, else 0.", registry=registry
+        )
+        self._demoted = Gauge(
+            "prep_remediator_runbook_demoted",
+            "1 while the runbook only asks for approval because it failed too often, else 0.",
+            ["runbook"],
+            registry=registry,
+        )
+        self._books: frozenset[str] = frozenset()
         self._paused = Gauge("prep_remediator_paused", "Active pauses; 0 is not paused.", registry=registry)
         self._journal_failures = Counter(
             "prep_remediator_journal_failures_total",
@@ -327,7 +343,10 @@ class Metrics:
         self._config.clear()
         self._config.labels(digest).set(1)
         self._book.clear()
+        books = tuple(books)
+        self._books = frozenset(book.name for book in books)
         for book in books:
+            self._demoted.labels(book.name)
             self._book.labels(book.name, book.digest()).set(1)
             for verdict in Verdict:
                 self._verdicts.labels(book.name, verdict.value)
@@ -356,6 +375,10 @@ class Metrics:
         self._doubts.set(now.doubts_open)
         self._due.value = now.oldest_due
         self._paused.set(now.pauses)
+        self._approvals.set(now.approvals_waiting)
+        self._storm.set(now.storm)
+        for runbook in {*self._books, *now.demoted}:
+            self._demoted.labels(runbook).set(runbook in now.demoted)
         self._hold_off.value = now.hold_off_until
 
     def turned(self, at: float) -> None:

@@ -84,7 +84,7 @@ def _why_not(ledger: Ledger, events: Sequence[Event], now: float) -> str:
         wait = ledger.earliest - now if ledger.earliest is not None else 0.0
         again = f" Decided again in {human(wait)}." if wait > 0 else ""
         return f"Not acting ({ledger.refused}): {refused.data['sentence']}{again}"
-    if last.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.VERDICT):
+    if last.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.APPROVED, Kind.VERDICT):
         return line(last)
     return f"Deciding: {line(last)}"
 
@@ -136,6 +136,40 @@ def _needs_approval(data: Data) -> str:
     return f"Waits for a person to approve {data['action']} on {data['resource']}: {data['summary']}"
 
 
+def _approved(data: Data) -> str:
+    return f"{data['who']} approved it" + (f": {data['reason']}" if data["reason"] else ".")
+
+
+def _declined(data: Data) -> str:
+    return f"{data['who']} declined it: {data['reason']}"
+
+
+def _paused(data: Data) -> str:
+    until = f" until {clock(data['until'])}" if data["until"] is not None else ""
+    return f"Paused ({data['scope']}) by {data['who']}{until}: {data['reason']}"
+
+
+def _resumed(data: Data) -> str:
+    return f"Pause {data['pause']} ended by {data['who']}."
+
+
+def _storm_began(data: Data) -> str:
+    return f"Storm: {data['open']} episodes at once. Nothing is begun until it is over."
+
+
+def _storm_ended(data: Data) -> str:
+    how = "it has been calm" if data["by"] == "calm" else f"{data['by']} says so: {data['reason']}"
+    return f"The storm of up to {data['most']} episodes is over ({how}). What waits is released one after the other."
+
+
+def _demoted(data: Data) -> str:
+    return f"Runbook {data['runbook']} only asks for approval from now on: {data['why']}"
+
+
+def _restored(data: Data) -> str:
+    return f"{data['who']} lets runbook {data['runbook']} act again: {data['reason']}"
+
+
 def _intent(data: Data) -> str:
     return f"Begins {data['action']} on {data['resource']} (attempt {data['attempt']}): {data['summary']}"
 
@@ -179,6 +213,14 @@ _LINES = {
     Kind.PROVING: _proving,
     Kind.VERDICT: _verdict,
     Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.APPROVED: _approved,
+    Kind.DECLINED: _declined,
     Kind.HANDED_OVER: _handed_over,
     Kind.CLOSED: _closed,
+    Kind.PAUSED: _paused,
+    Kind.RESUMED: _resumed,
+    Kind.STORM_BEGAN: _storm_began,
+    Kind.STORM_ENDED: _storm_ended,
+    Kind.DEMOTED: _demoted,
+    Kind.RESTORED: _restored,
 }

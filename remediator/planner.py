@@ -14,14 +14,16 @@ Order of one episode:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 
 from remediator.actions.base import Item, Risk
 from remediator.durations import human
 from remediator.events import Verdict
 from remediator.facts import Facts
-from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling
-from remediator.ledger import Attempt, Ledger
+from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling, storm
+from remediator.ledger import Approval, Attempt, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.settings import Settings
@@ -120,19 +122,29 @@ class WouldAct:
 
 @dataclass(frozen=True, slots=True)
 class AskApproval:
-    """Tell people what would be done; it waits for them."""
+    """Ask people for exactly this; it waits for them until `good_until`.
+
+    digest   of what would be done (`digest_of`): an approval is good for nothing else
+    persons  how many different people must say yes
+    attempt  which try of this rung it would be: an approval pays for one
+    """
 
     rung: Rung
     world: World
+    digest: str
+    good_until: float
+    persons: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
 class Intend:
-    """Write the intent, under the lock and with the limits judged again, then act."""
+    """Write the intent, under the lock and with the limits judged again, then act. It consumes the approval, if any."""
 
     rung: Rung
     world: World
     case: Case
+    approval: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,13 +297,25 @@ def _rung(book: Runbook, ledger: Ledger) -> Rung | HandOver:
 
 
 def _decide(view: View, book: Runbook, rung: Rung) -> Step:
-    case = Case(view.now, view.ledger, book, rung, view.settings, view.facts, view.world)
+    case = Case(
+        now=view.now,
+        ledger=view.ledger,
+        book=book,
+        rung=rung,
+        settings=view.settings,
+        facts=view.facts,
+        world=view.world,
+        must_ask=rung.approval or view.risks[rung.action] is Risk.DESTRUCTIVE,
+        approved=_approval(view, rung) is not None,
+    )
     refusal = first(BEFORE_LOOK, case)
     if refusal is not None and refusal.reason is Reason.STALE_ALERT:
         return _give_up(view, refusal)
     if refusal is not None:
         return _refuse(view, refusal, rung)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
+    if view.world is None and (storming := storm(case)) is not None:
+        return _sit_out(view, storming, rung)
     early = settling(case)
     ends = early.earliest or view.now if early else view.now
     if evidence and early is not None and view.now < ends - LEAD:
@@ -308,6 +332,8 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
         return Hold(ends) if early else _allowed(view, case, view.world)
     if refusal.reason is Reason.RULE_CLEARED:
         return Close("cleared", refusal.sentence)
+    if refusal.reason is Reason.RECURRENCE:
+        return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
     return _refuse(view, _not_after(refusal, early), rung)
 
 
@@ -319,8 +345,12 @@ def _same(last: Attempt | None, world: World) -> bool:
     return all(_identity(item) in before for item in world.preview.items)
 
 
+IDENTITY = ("id", "started_at", "pid", "backend_start", "query_start")
+"""Of an item: what tells one life of a container, or one query of a session, from every other."""
+
+
 def _identity(item: Item) -> tuple[object, ...]:
-    """What does not change while it is the same container or session."""
+    """What does not change while it is the same container or session, also after it was acted on."""
     return tuple(item.get(name) for name in ("id", "pid", "backend_start"))
 
 
@@ -334,12 +364,57 @@ def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
 def _allowed(view: View, case: Case, world: World) -> Step:
     """Nothing forbids it. The mode says whether it is done, asked for, or only written down."""
     ledger, rung = view.ledger, case.rung
-    mode = mode_of(view.facts, case.book)
+    mode = mode_of(view.facts, case.book, view.settings.guards)
     if mode == "shadow":
         return Wait(view.now + STANDING) if rung.name in ledger.would_act else WouldAct(rung, world)
-    if mode == "approve" or rung.approval or view.risks[rung.action] is Risk.DESTRUCTIVE:
-        return Wait(view.now + STANDING) if rung.name in ledger.approvals_asked else AskApproval(rung, world)
+    if mode == "approve" or case.must_ask:
+        return _asked(view, case, world)
     return Intend(rung, world, case)
+
+
+def _asked(view: View, case: Case, world: World) -> Step:
+    """A person decides, on exactly what the preview shows now; another preview is another question."""
+    rung, ledger = case.rung, view.ledger
+    approved = _approval(view, rung)
+    if approved is not None:
+        return Intend(rung, world, case, approved.id)
+    attempt, digest = ledger.tries(rung.name) + 1, digest_of(rung, world)
+    asked = ledger.approval
+    if asked is not None and asked.rung == rung.name and asked.declined_by:
+        said = f"{asked.declined_by} declined it: {asked.reason}"
+        return _refuse(view, Refusal(Reason.DECLINED, said, view.now + STANDING), rung)
+    if asked is None or (asked.rung, asked.attempt, asked.digest) != (rung.name, attempt, digest) or asked.used:
+        persons = 2 if view.risks[rung.action] is Risk.DESTRUCTIVE else 1
+        return AskApproval(rung, world, digest, view.now + case.book.approve_within, persons, attempt)
+    if view.now >= asked.good_until:
+        waited = human(asked.good_until - asked.asked_at)
+        what = "Approved but not done" if asked.given else "No answer"
+        return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
+    return Wait(min(view.now + STANDING, asked.good_until))
+
+
+def _approval(view: View, rung: Rung) -> Approval | None:
+    """The approval that lets this rung's next try go now: given, unused, in time, and for what the look shows."""
+    asked = view.ledger.approval
+    if asked is None or not asked.given or asked.declined_by or asked.used or view.now >= asked.good_until:
+        return None
+    if (asked.rung, asked.attempt) != (rung.name, view.ledger.tries(rung.name) + 1):
+        return None
+    return asked if view.world is not None and asked.digest == digest_of(rung, view.world) else None
+
+
+def digest_of(rung: Rung, world: World) -> str:
+    """What an approval is bound to: action, target and every item's identity; sha256 in hex. "" without a preview.
+
+    Not the measures of an item, which change from look to look while it is the same container or session.
+    """
+    if world.preview is None:
+        return ""
+    items = sorted(
+        json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in world.preview.items
+    )
+    what = json.dumps([rung.name, rung.action, world.preview.resource, items])
+    return hashlib.sha256(what.encode()).hexdigest()
 
 
 def _give_up(view: View, refusal: Refusal) -> Step:
@@ -349,6 +424,15 @@ def _give_up(view: View, refusal: Refusal) -> Step:
         return Close("cleared", "The rule is not true any more.")
     said = f" Before that: {view.ledger.refused}." if view.ledger.refused else ""
     return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
+
+
+def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
+    """In a storm hundreds wait: no look at each target, only at the rule, so that the storm can come to its end."""
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        return Close("cleared", "The rule is not true any more.")
+    return _refuse(view, refusal, rung)
 
 
 def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from remediator.durations import human
 from remediator.errors import RemediatorError
@@ -23,25 +23,31 @@ from remediator.world import CheckSample
 GRACE = 2.0  # seconds: a scrape takes time, and two clocks differ by up to the allowed skew
 
 
-async def check(wanted: Check, servers: Sequence[Prometheus], since: float, interval: float) -> CheckSample:
-    """One check at every server. `since` UNIX seconds, `interval` seconds between scrapes.
+async def check(
+    wanted: Check, servers: Sequence[Prometheus], since: float, interval: float, target: Mapping[str, str]
+) -> CheckSample:
+    """One check at every server. `since` UNIX seconds, `interval` seconds between scrapes, `target` the alert's labels.
 
     Any bad answer makes it bad, else any unknown makes it unknown, else it is good.
     """
-    found = await asyncio.gather(*(_at(wanted, server, since, interval) for server in servers))
+    found = await asyncio.gather(*(_at(wanted, server, since, interval, target) for server in servers))
     bad = [item for item in found if item.good is False]
     unknown = [item for item in found if item.good is None]
     return (bad or unknown or found)[0]
 
 
-async def _at(wanted: Check, server: Prometheus, since: float, interval: float) -> CheckSample:
+async def _at(
+    wanted: Check, server: Prometheus, since: float, interval: float, target: Mapping[str, str]
+) -> CheckSample:
+    by = f" by ({', '.join(wanted.by)})" if wanted.by else ""
     try:
         samples, *stamps = await asyncio.gather(
             server.query(wanted.query),
-            *(server.query(f"max(timestamp({selector}))") for selector in selectors(wanted.query)),
+            *(server.query(f"max{by}(timestamp({selector}))") for selector in selectors(wanted.query)),
         )
     except RemediatorError as error:
         return _unknown(wanted, str(error))
+    samples, *stamps = (tuple(one for one in found if _of(wanted, one, target)) for found in (samples, *stamps))
     if len(samples) != 1:
         return _unknown(wanted, "no sample" if not samples else f"{len(samples)} samples, one is expected")
     value = samples[0].value
@@ -51,6 +57,11 @@ async def _at(wanted: Check, server: Prometheus, since: float, interval: float) 
         return _unknown(wanted, f"{value:g}, but {stale}")
     good = wanted.good(value)
     return CheckSample(wanted.name, value, good, f"{value:g}, {_bound(wanted)}")
+
+
+def _of(wanted: Check, sample: Sample, target: Mapping[str, str]) -> bool:
+    """Is it the target's? The labels are compared here: no value of an alert ever becomes part of a query."""
+    return all(target.get(name) and sample.labels.get(name) == target[name] for name in wanted.by)
 
 
 def _stale(stamps: Sequence[Sequence[Sample]], since: float, interval: float) -> str:

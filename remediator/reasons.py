@@ -22,6 +22,7 @@ class Reason(StrEnum):
     PAUSED = "paused"
     SHADOW = "shadow"
     NEEDS_APPROVAL = "needs_approval"
+    DECLINED = "declined"
     # what is true now
     RULE_UNKNOWN = "rule_unknown"
     RULE_CLEARED = "rule_cleared"
@@ -39,6 +40,7 @@ class Reason(StrEnum):
     TARGET_NOT_LABELLED = "target_not_labelled"
     TARGET_ONE_OFF = "target_one_off"
     TARGET_COUNT = "target_count"
+    TARGET_GROUP = "target_group"
     TARGET_EXEC_RUNNING = "target_exec_running"
     TARGET_YOUNG = "target_young"
     TARGET_RESTARTING = "target_restarting"
@@ -53,6 +55,8 @@ class Reason(StrEnum):
     TARGET_BUSY = "target_busy"
     TARGET_IN_DOUBT = "target_in_doubt"
     STORM = "storm"
+    RELEASING = "releasing"
+    RECURRENCE = "recurrence"
     # the remediator's own footing
     RECOVERING = "recovering"
     JOURNAL_REGRESSED = "journal_regressed"

@@ -71,7 +71,10 @@ class Rung(Strict):
 
 
 class Check(Strict):
-    """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good."""
+    """One proof query. It must return exactly one sample; empty or NaN is `unknown`, never good.
+
+    A runbook for several targets names in `by` the target labels that pick its own sample out of the answer.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -86,6 +89,8 @@ class Check(Strict):
     """For people."""
     query: NonEmpty
     """PromQL with one sample as its answer."""
+    by: tuple[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], ...] = ()
+    """Target labels that pick the sample, where the query answers with one for each target."""
     below: float | None = None
     """Good while the sample is smaller."""
     at_least: float | None = None
@@ -130,6 +135,8 @@ class Limits(Strict):
     """Attempts in any hour, by target and by runbook."""
     per_day: int = Field(default=7, ge=1)
     """Attempts in any day, by target and by runbook."""
+    recurrence: int = Field(default=5, ge=2)
+    """So many proven fixes of one target within 7 days hide a cause: no more of them, and a ticket for its owner."""
 
 
 class Vantage(Strict):
@@ -183,6 +190,8 @@ class Runbook(Strict):
     """How it is known that the fault is gone."""
     limits: Limits = Limits()
     """How often at most."""
+    approve_within: Duration = Field(default=1800.0, ge=60.0, le=4 * 3600.0)
+    """For so long an approval can be given and used; then people are told that nobody answered."""
     hand_over: HandOver = HandOver()
     """What people get when it cannot help."""
     not_automated: tuple[NonEmpty, ...] = ()
@@ -196,6 +205,9 @@ class Runbook(Strict):
         labels = {value.label for rung in self.ladder for value in rung.params.values() if isinstance(value, FromLabel)}
         if missing := labels - set(self.target_labels):
             raise ValueError(f"params use labels that are not in target_labels: {', '.join(sorted(missing))}")
+        picked = {name for check in self.proof.checks for name in check.by}
+        if missing := picked - set(self.target_labels):
+            raise ValueError(f"proof.checks pick by labels that are not in target_labels: {', '.join(sorted(missing))}")
         if self.proof.timeout < self.proof.hold:
             raise ValueError("proof.timeout is shorter than proof.hold: nothing could ever be proven")
         return self

@@ -6,7 +6,7 @@ are read when they are used, so a rotated one needs no restart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +17,23 @@ from remediator.durations import Duration
 from remediator.errors import ConfigError, Fault
 from remediator.runbooks import Mode, Strict, faults, text_of
 
+Role = Literal["viewer", "operator", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/.*)?$")]
+
+
+class Tls(Strict):
+    """Certificates by file; a file that changes counts within a second."""
+
+    cert_file: Path
+    """Certificate with its chain, PEM."""
+    key_file: Path
+    """Its private key, PEM, not encrypted."""
+    client_ca_file: Path | None = None
+    """Authorities of clients' certificates, PEM. With it the webhook takes deliveries only from clients with such a
+    certificate; health, metrics and API ask for none."""
+    client_allowed_sans: tuple[str, ...] = ()
+    """Subject alternative names (DNS, e-mail, address, URI), one of which the certificate must have; none: any."""
 
 
 class Listen(Strict):
@@ -27,15 +43,28 @@ class Listen(Strict):
     """Address to listen on; the default is every interface."""
     port: int = Field(default=11471, ge=0, le=65535)
     """TCP port; 0 is a free one."""
+    tls: Tls | None = None
+    """Without it HTTP is served in plain: for one machine, or behind a proxy."""
+
+
+class BasicAuth(Strict):
+    """User and password, for an Alertmanager whose `http_config` has `basic_auth`."""
+
+    user: str = Field(pattern=r"^[^:\x00-\x1f\x7f]+$")
+    """Its `username`; no colon."""
+    password_files: tuple[Path, ...] = Field(min_length=1)
+    """Its `password`, one a file; two while rotating."""
 
 
 class Webhook(Strict):
-    """Intake of Alertmanager's notifications."""
+    """Intake of Alertmanager's notifications. Token, password or `listen.tls.client_ca_file`: one there must be."""
 
     path: str = "/alertmanager"
     """The one exact path that takes deliveries; Alertmanager's `webhook_configs.url` ends with it."""
-    token_files: tuple[Path, ...] = Field(min_length=1)
+    token_files: tuple[Path, ...] = ()
     """Bearer tokens, one a file; two while rotating."""
+    basic_auth: BasicAuth | None = None
+    """A user with a password, instead of a token or beside it."""
     max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Of one delivery, decompressed. A larger one is answered 413, recorded, and its alerts are read from
     Alertmanager."""
@@ -124,6 +153,9 @@ class Service(Strict):
     """How many containers the service has when all is well; another count is refused."""
     singleton: bool = False
     """Said aloud: the only instance of its group may be restarted, the service is down meanwhile."""
+    min_healthy: int = Field(default=1, ge=0)
+    """So many other containers of the service must be running and not unhealthy while one is restarted; of a singleton
+    there are none."""
     probe: Probe | None = None
     """Without it a runbook with `vantage: {kind: probe}` never acts on this service."""
 
@@ -151,6 +183,15 @@ class Database(Strict):
     """As above, for connections that many clients share."""
 
 
+class Operator(Strict):
+    """One person, or one program, that may use the API."""
+
+    token_files: tuple[Path, ...] = Field(min_length=1)
+    """Bearer tokens, one a file; two while rotating. Another person must not have any of them."""
+    role: Role = "operator"
+    """`viewer` reads; `operator` also pauses, approves, declines and settles doubts; `admin` may do everything."""
+
+
 class Guards(Strict):
     """Bounds over all runbooks. The floors are the table in docs/runbook-format.md."""
 
@@ -159,7 +200,14 @@ class Guards(Strict):
     all_per_day: int = Field(default=30, ge=1)
     """Attempts of all runbooks in any 86,400 seconds."""
     storm_episodes: int = Field(default=10, ge=2)
-    """This many open firing episodes are a storm: nothing more is started."""
+    """This many open firing episodes are a storm: nothing more is started until it is over."""
+    storm_calm: Duration = Field(default=600.0, gt=0)
+    """A storm is over when there have been fewer such episodes for so long, or when a person says so. Then one after
+    the other is released, the most severe first, each proven before the next; so it is after a pause of all."""
+    budget_attempts: int = Field(default=10, ge=3, le=20)
+    """The automation's own budget: of so many latest attempts of a runbook ..."""
+    budget_failures: int = Field(default=3, ge=1)
+    """... this many that are not proven fixed demote it: it asks for approval until a person restores it."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
     """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)
@@ -185,7 +233,10 @@ class Settings(Strict):
     listen: Listen = Listen()
     webhook: Webhook
     api_token_files: tuple[Path, ...] = ()
-    """Operators' bearer tokens, one a file. None: the API answers 403 to everybody."""
+    """Bearer tokens that people share, one a file, with the role operator; who acts is what they say. Without these and
+    without `operators` the API answers 403 to everybody."""
+    operators: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")], Operator] = {}
+    """People by name, each with tokens of their own. Approving what needs two persons needs two of these."""
     journal: Journal = Journal()
     prometheus: Prometheus
     alertmanager: Alertmanager
@@ -213,11 +264,22 @@ def parse(text: str, where: str) -> Settings:
         settings = Settings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
-    if overlap := sorted(set(settings.services) & set(settings.never)):
-        raise ConfigError(
-            [Fault(f"{where}: services.{name}", "is on the never list", "remove it here") for name in overlap]
-        )
+    if found := list(_contradictions(settings, where)):
+        raise ConfigError(found)
     return settings
+
+
+def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
+    """What each key may say by itself, and all together may not."""
+    for name in sorted(set(settings.services) & set(settings.never)):
+        yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    hook, tls = settings.webhook, settings.listen.tls
+    if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
+        remedy = "name token_files or basic_auth here, or client_ca_file under listen.tls"
+        yield Fault(f"{where}: webhook", "would take alerts from anybody", remedy)
+    if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
+        remedy = "name the authority in client_ca_file"
+        yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
 
 
 def load(path: Path) -> Settings:

@@ -133,7 +133,9 @@ class Sight:
         """One round of the runbook's proof for an effect that was over at `since` (UNIX seconds)."""
         interval = self._settings.prometheus.scrape_interval
         rounds, probed = await asyncio.gather(
-            asyncio.gather(*(proofs.check(item, self._prometheus, since, interval) for item in book.proof.checks)),
+            asyncio.gather(
+                *(proofs.check(item, self._prometheus, since, interval, labels) for item in book.proof.checks)
+            ),
             self.probe(labels),
         )
         return ProofLook(at=now, checks=tuple(rounds), probe=probed.health, probe_detail=probed.detail)
@@ -201,8 +203,8 @@ async def _muted_at(
 ) -> tuple[Answer, str]:
     """One Alertmanager's word, with the ids of what mutes."""
     try:
-        alerts, silences = await asyncio.gather(server.alerts(), server.silences())
-        by = notifications.muting(alerts, silences, alertnames, target, labels)
+        held = notifications.held(await server.alerts(), alertnames, target)
+        by = notifications.muted(held) if held else notifications.silenced(await server.silences(), alertnames, labels)
     except RemediatorError as error:
         return Answer.UNKNOWN, str(error)
     return (Answer.YES, f"{', '.join(by)} at {server.url}") if by else (Answer.NO, "")

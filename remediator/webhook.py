@@ -4,7 +4,7 @@ In: `POST` on one exact path. Out: 200 only after the body is durable. It never 
 anything but the journal. What is answered, and why (Alertmanager 0.34, notify/util.go and notify/webhook):
 
     200  stored, or kept as a dead letter: a 4xx for what can never be read would come again at each flush
-    401  token missing or wrong
+    401  token or password missing or wrong; 403 without the certificate that is asked for
     413  over `max_bytes`: read no further, but recorded and told, since a 4xx is not retried in that flush
     503  the journal cannot be written, or too much is waiting: Alertmanager retries 5xx until the flush ends
 """
@@ -23,14 +23,14 @@ import structlog
 from aiohttp import web
 
 from remediator.alerts import Unreadable, parse
-from remediator.answers import finished, problem, refused
-from remediator.bearer import Answer, Tokens
+from remediator.answers import finished, problem
 from remediator.errors import JournalError
 from remediator.journal import InboxRow, Journal, Routed
 from remediator.matching import key_of
 from remediator.metrics import Metrics
 from remediator.runbooks import Runbook
-from remediator.settings import Webhook
+from remediator.senders import Senders
+from remediator.settings import Tls, Webhook
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ HELD_FACTOR = 4  # bodies in memory at once, as a multiple of max_bytes
 READ_TIMEOUT = 10.0  # seconds for a whole body; Alertmanager's own shortest flush deadline
 STORE_TIMEOUT = 10.0  # seconds; a slower answer makes the next Alertmanager of a cluster send as well (15 s)
 RETRY_AFTER = {"Retry-After": "2"}
-QUIET = 60.0  # seconds between two log lines about refused tokens
+QUIET = 60.0  # seconds between two log lines about refused senders
 
 Store = Callable[[Sequence[tuple[str, bytes]]], Awaitable[None]]
 
@@ -167,18 +167,19 @@ class Intake:
     batcher: Batcher
     metrics: Metrics
     blind: asyncio.Event
-    tokens: Tokens = field(init=False)
+    tls: Tls | None = None
+    senders: Senders = field(init=False)
     _held: int = 0
     _quiet_until: float = 0.0
 
     def __post_init__(self) -> None:
-        self.tokens = Tokens(self.settings.token_files)
+        self.senders = Senders(self.settings, self.tls)
         # One thread: parsing is Python, so that more would only take turns, each with a body in memory.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
     def reconfigure(self, settings: Webhook) -> None:
         """Other tokens and bounds from the next request on; the path stays."""
-        self.settings, self.tokens = settings, Tokens(settings.token_files)
+        self.settings, self.senders = settings, Senders(settings, self.tls)
 
     def close(self) -> None:
         """After the last request."""
@@ -198,10 +199,9 @@ class Intake:
 
     async def _receive(self, request: web.Request) -> Said:
         """Authenticate before the first byte of the body is read; every way out is a `Said`."""
-        answer = self.tokens.check(request.headers.get("Authorization"))
-        if answer is not Answer.OK:
-            self._note_refused(answer, request.remote)
-            return Said("unauthorized", refused(answer, "webhook.token_files"))
+        if (denied := self.senders.check(request)) is not None:
+            self._note_refused(denied.why, request.remote)
+            return Said("unauthorized", denied.answer)
         try:
             with self._memory() as take:
                 return await self._keep(await self._read(request, take))
@@ -318,14 +318,14 @@ class Intake:
         message = f"The journal cannot be written now: {str(error) or 'no answer in time'}."
         return Said("journal_failed", _again("journal_failed", message))
 
-    def _note_refused(self, answer: Answer, sender: str | None) -> None:
-        """Whoever tries tokens must not be able to fill the log."""
+    def _note_refused(self, why: str, sender: str | None) -> None:
+        """Whoever tries secrets must not be able to fill the log."""
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
             log.warning(
-                "webhook refuses a token (further ones are only counted for a minute)",
-                why=answer,
+                "webhook refuses a sender (further ones are only counted for a minute)",
+                why=why,
                 sender=sender,
             )
 

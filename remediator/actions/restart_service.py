@@ -85,10 +85,11 @@ class RestartService(Action):
         one_offs = [item for item in containers if item.one_off]
         refusals = [
             *self._count(service, members),
+            *self._group(service, members),
             *_one_offs(service, one_offs),
             *[reason for item in members for reason in await self._against(item, gate)],
         ]
-        chosen = sorted(members, key=lambda item: (item.health != "unhealthy", item.started, item.name))[:1]
+        chosen = _sickest_first(members)[:1]
         left_out = [_left_out(item, "one-off container, somebody's own command") for item in one_offs]
         left_out += [_left_out(item, "one container a time") for item in members if item not in chosen]
         names = ", ".join(item.name for item in chosen) or "no container"
@@ -175,6 +176,17 @@ class RestartService(Action):
             found.append(Refusal(Reason.TARGET_NOT_ALLOWED, sentence))
         return found
 
+    def _group(self, service: str, members: Sequence[Container]) -> list[Refusal]:
+        """How many others stay healthy while one restarts. It is the sickest that restarts, so it is none of them."""
+        wanted: Service = self._settings.services[service]
+        if wanted.containers == 1:
+            return []  # that is said by `singleton`
+        well = [item for item in _sickest_first(members)[1:] if item.status == "running" and item.health != "unhealthy"]
+        if len(well) >= wanted.min_healthy:
+            return []
+        sentence = f"Of {service} {len(well)} other containers are healthy; at least {wanted.min_healthy} must be."
+        return [Refusal(Reason.TARGET_GROUP, sentence)]
+
     async def _against(self, item: Container, gate: GateState) -> list[Refusal]:
         """Every reason of one container against restarting it."""
         docker = self._settings.docker
@@ -195,6 +207,10 @@ class RestartService(Action):
             sentence = f"Somebody runs a command inside {item.name}: {len(commands)} exec running."
             found.append(Refusal(Reason.TARGET_EXEC_RUNNING, sentence))
         return found
+
+
+def _sickest_first(members: Sequence[Container]) -> list[Container]:
+    return sorted(members, key=lambda item: (item.health != "unhealthy", item.started, item.name))
 
 
 def footing(settings: Settings) -> frozenset[str]:

@@ -6,17 +6,20 @@ from remediator.journal.store import NoSpace
 from remediator.journal.values import (
     Claim,
     Decide,
+    Demotion,
     EpisodeIndex,
     EpisodeRow,
     InboxRow,
     Pause,
     Routed,
     Running,
+    Storm,
 )
 
 __all__ = [
     "Claim",
     "Decide",
+    "Demotion",
     "EpisodeIndex",
     "EpisodeRow",
     "Facts",
@@ -26,4 +29,5 @@ __all__ = [
     "Pause",
     "Routed",
     "Running",
+    "Storm",
 ]

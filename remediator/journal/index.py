@@ -71,6 +71,7 @@ def _row(row: Any) -> EpisodeRow:
         due_at=row.due_at,
         owner=row.owner,
         claims=row.claims or 0,
+        refused=row.refused,
     )
 
 

@@ -7,13 +7,14 @@ transaction that reads and writes together may.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 
 from remediator.errors import Conflict
 from remediator.events import Event, Kind
 from remediator.facts import Facts
-from remediator.journal import index, intake, limits, lines, work
+from remediator.journal import index, intake, limits, lines, watch, work
 from remediator.journal.lifetime import Replica
 from remediator.journal.sqlite import SQLiteStore
 from remediator.journal.store import NoSpace, Unstorable
@@ -21,12 +22,14 @@ from remediator.journal.transaction import Tx
 from remediator.journal.values import (
     Claim,
     Decide,
+    Demotion,
     EpisodeIndex,
     EpisodeRow,
     InboxRow,
     Pause,
     Routed,
     Running,
+    Storm,
 )
 from remediator.reasons import Refusal
 
@@ -87,16 +90,45 @@ class Journal(Replica):
 
         `split` is pure and runs outside of the transaction; a delivery it raises for becomes a dead letter.
         """
-        rows = await self._store.read(lambda tx: intake.unrouted(tx, limit))
-        if not rows:
+        splits = await self._split(split, limit)
+        if not splits:
             return 0
-        splits = [_split(split, row) for row in rows]
         try:
             routed = await self._store.write(lambda tx: intake.route(tx, splits, self._quota))
         except Unstorable:
             routed = sum([await self._route_alone(one) for one in splits])
         self.wake.set()
         return routed
+
+    async def take_in(self, split: Callable[[InboxRow], Sequence[Routed]], claims: int, limit: int = 64) -> list[Claim]:
+        """`route` and `claim` in one transaction: a new alert waits for one sync of the disk instead of two."""
+        splits = await self._split(split, limit)
+        if not splits:
+            return await self.claim(claims) if claims else []
+        sent, held = self._clock.boottime(), frozenset(self._held)
+
+        def body(tx: Tx) -> list[Claim]:
+            intake.route(tx, splits, self._quota)
+            return work.claim(tx, self.owner, self._lease, held, claims) if claims else []
+
+        try:
+            claimed = await self._store.write(body)
+        except Unstorable:
+            for one in splits:
+                await self._route_alone(one)
+            self.wake.set()
+            return []
+        self._hold(claimed, sent)
+        if len(splits) == limit:
+            self.wake.set()  # there may be more
+        return claimed
+
+    async def _split(self, split: Callable[[InboxRow], Sequence[Routed]], limit: int) -> list[intake.Split]:
+        splits = []
+        for row in await self._store.read(lambda tx: intake.unrouted(tx, limit)):
+            splits.append(_split(split, row))
+            await asyncio.sleep(0)  # a large batch must not keep the webhook's answers waiting
+        return splits
 
     async def _route_alone(self, split: intake.Split) -> int:
         """One delivery by itself; what the database refuses of it is a dead letter, and the others go on."""
@@ -110,15 +142,22 @@ class Journal(Replica):
         """What came for an episode and was not taken yet, in the order it came."""
         return await self._store.read(lambda tx: intake.untaken(tx, episode))
 
+    async def load(self, episode: str) -> tuple[list[Event], list[InboxRow]]:
+        """`events` and `inbox` of an episode, both as of one moment."""
+        return await self._store.read(lambda tx: (lines.of_episode(tx, episode), intake.untaken(tx, episode)))
+
     # -- work -----------------------------------------------------------------------------------------------
 
     async def claim(self, limit: int) -> list[Claim]:
         """Take up to `limit` due episodes, the most severe first. Claim only what is started now."""
-        sent = self._clock.boottime()
-        held = frozenset(self._held)
+        sent, held = self._clock.boottime(), frozenset(self._held)
         claims = await self._store.write(lambda tx: work.claim(tx, self.owner, self._lease, held, limit))
-        self._held.update((claim.episode, sent + self._lease) for claim in claims)
+        self._hold(claims, sent)
         return claims
+
+    def _hold(self, claims: Sequence[Claim], sent: float) -> None:
+        """Ours for certain for a lease, counted from before the claim was sent."""
+        self._held.update((claim.episode, sent + self._lease) for claim in claims)
 
     async def renew(self) -> None:
         """Extend the leases of everything that was claimed and not released."""
@@ -237,12 +276,14 @@ class Journal(Replica):
 
     # -- limits ---------------------------------------------------------------------------------------------
 
-    async def facts(self, episode: str, runbook: str, resource: str | None) -> Facts:
+    async def facts(self, episode: str, runbook: str, resource: str | None, *, service: str = "") -> Facts:
         """What others did, for planning; `intend` reads it again under the lock."""
-        asked = self._asked(episode, runbook, resource)
+        asked = self._asked(episode, runbook, resource, service)
         return await self._store.read(lambda tx: limits.facts(tx, asked))
 
-    async def intend(self, intent: Event, *, runbook: str, resource: str, decide: Decide) -> Refusal | None:
+    async def intend(
+        self, intent: Event, *, runbook: str, resource: str, decide: Decide, service: str = ""
+    ) -> Refusal | None:
         """Write an intent and charge it, unless `decide` refuses on facts read under the lock.
 
         Returns the refusal, or None once the intent is durable. Raises Conflict (another owner) and
@@ -253,7 +294,7 @@ class Journal(Replica):
 
         def body(tx: Tx) -> None:
             # asked for inside: a new connection may just have shown that the journal lost something
-            asked = self._asked(intent.episode, runbook, resource)
+            asked = self._asked(intent.episode, runbook, resource, service)
             refusal = limits.intend(tx, self.owner, intent, asked, decide)
             if refusal is not None:
                 raise _Refused(refusal)
@@ -266,18 +307,21 @@ class Journal(Replica):
         return None
 
     async def pause(self, scope: str, who: str, reason: str, until: float | None) -> int:
-        """Forbid intents in a scope (`all`, `runbook:<name>`, `resource:<canonical>`) until a time or `resume`.
+        """Forbid intents in a scope until a time or `resume`.
+
+        Scopes: `all`, `runbook:<name>`, `resource:<canonical>`, `service:<name>` (a deployment, a maintenance).
 
         Returns the pause's number, once no intent can pass any more; `running` tells what had passed before.
         """
-        if scope != "all" and not scope.startswith(("runbook:", "resource:")):
-            raise ValueError(f"a pause's scope is all, runbook:<name> or resource:<canonical name>, not {scope!r}")
+        if scope != "all" and not scope.startswith(("runbook:", "resource:", "service:")):
+            raise ValueError(f"a pause's scope is all, runbook:, resource: or service: and a name, not {scope!r}")
         token = uuid.uuid4().hex
         return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until))
 
     async def resume(self, id: int, who: str) -> bool:
         """End a pause; False when there is none of that number. What it stopped is due now."""
-        ended = await self._store.write(lambda tx: limits.resume(tx, id, who))
+        token = uuid.uuid4().hex
+        ended = await self._store.write(lambda tx: limits.resume(tx, token, id, who))
         if ended:
             await self.nudge()
         return ended
@@ -285,6 +329,46 @@ class Journal(Replica):
     async def pauses(self) -> list[Pause]:
         """Pauses that hold now."""
         return await self._store.read(lambda tx: limits.paused(tx, tx.now()))
+
+    async def turn_storm(self, limit: int, calm: float) -> Storm | None:
+        """Begin, calm or end a storm by the number of episodes that fire now; returns the one that holds.
+
+        limit  so many are a storm; calm  seconds of fewer after which it is over
+        """
+        if await self._store.read(lambda tx: watch.turn(tx, "", limit, calm, look_only=True)):
+            token = uuid.uuid4().hex
+            await self._store.write(lambda tx: watch.turn(tx, token, limit, calm, look_only=False))
+            self.wake.set()
+        return await self.storm()
+
+    async def storm(self) -> Storm | None:
+        """The storm that holds now."""
+        return await self._store.read(watch.storm)
+
+    async def end_storm(self, who: str, reason: str) -> bool:
+        """A person ends the storm that holds; False when none does."""
+        token = uuid.uuid4().hex
+        ended = await self._store.write(lambda tx: watch.end_storm(tx, token, who, reason))
+        if ended:
+            await self.nudge()
+        return ended
+
+    async def demote(self, runbook: str, why: str) -> bool:
+        """A runbook may only ask for approval from now on; False when that is so already."""
+        token = uuid.uuid4().hex
+        return await self._store.write(lambda tx: watch.demote(tx, token, runbook, why))
+
+    async def restore(self, runbook: str, who: str, reason: str) -> bool:
+        """A person lets a demoted runbook act again; False when it is not demoted."""
+        token = uuid.uuid4().hex
+        restored = await self._store.write(lambda tx: watch.restore(tx, token, runbook, who, reason))
+        if restored:
+            await self.nudge()
+        return restored
+
+    async def demoted(self) -> list[Demotion]:
+        """Runbooks that may only ask for approval now."""
+        return await self._store.read(watch.demoted)
 
     async def running(self) -> list[Running]:
         """Attempts whose outcome is not written yet."""

@@ -211,7 +211,7 @@ class Replica:
         """Lost events stop everything until people have looked; then this replica goes on from what there is."""
         reason = f"the journal has lost events: {witness.regressed}"
         token = uuid.uuid4().hex
-        await self._store.write(lambda tx: limits.pause(tx, token, "all", "journal", reason, None))
+        await self._store.write(lambda tx: limits.pause(tx, token, "all", limits.JOURNAL, reason, None))
         await self.hold_off(self._regressed_hold, reason)
         await self._store.read(witness.accept)
 
@@ -226,7 +226,7 @@ class Replica:
             left = self._hold_until - self._clock.boottime()
             await self._store.write(lambda tx: index.set_mark(tx, HOLD_OFF, str(tx.now() + left)))
 
-    def _asked(self, episode: str, runbook: str, resource: str | None) -> limits.Asked:
+    def _asked(self, episode: str, runbook: str, resource: str | None, service: str = "") -> limits.Asked:
         return limits.Asked(
             episode=episode,
             runbook=runbook,
@@ -237,6 +237,7 @@ class Replica:
             stopped=f"the journal has lost events: {self._witness.regressed}"
             if self._witness is not None and self._witness.regressed
             else "",
+            service=service,
         )
 
     def _acknowledged(self, event: Event) -> None:

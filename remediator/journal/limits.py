@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, update
 
 from remediator.errors import Conflict
-from remediator.events import Event
+from remediator.events import Event, Kind
 from remediator.facts import Facts
-from remediator.journal import lines, work
+from remediator.journal import lines, watch, work
 from remediator.journal.tables import charges, episodes, events, pauses, replicas
 from remediator.journal.tables import work as work_table
 from remediator.journal.transaction import INTENT_LOCK, Tx, plain
@@ -52,12 +52,7 @@ _COUNTS = select(
         select(func.max(charges.c.at)).where(_OF_RESOURCE, charges.c.episode != bindparam("episode")),
         "last_effect_at",
     ),
-    _one(
-        select(func.count())
-        .select_from(episodes)
-        .where(episodes.c.closed_at.is_(None), episodes.c.firing, episodes.c.runbook.is_not(None)),
-        "open_firing",
-    ),
+    _one(select(func.count()).select_from(episodes).where(watch.firing), "open_firing"),
 ).where(charges.c.at > bindparam("now") - DAY)
 _HEAD = select(func.max(events.c.at))
 # The same words as `ledger.Attempt.in_doubt` and `did_not_begin`.
@@ -109,6 +104,8 @@ _OPEN_ENDS = (
         ),
     )
 )
+JOURNAL = "journal"
+"""Who pauses when acknowledged events are missing."""
 _SEEN = update(replicas).where(replicas.c.owner == bindparam("me")).values(seen_at=bindparam("now"))
 _FORGOTTEN = replicas.delete().where(replicas.c.seen_at < bindparam("before"))
 _GONE = replicas.delete().where(replicas.c.owner == bindparam("me"))
@@ -120,6 +117,7 @@ class Asked:
 
     resource    None before it is known; its counts are 0 then
     mode        this replica's own, whatever the table says
+    service     the alert's target service, which a pause may name; "" when it names none
     live        seconds after which a silent replica does not count any more
     hold_left   seconds of this process's own hold-off that are left, by its boot time
     stopped     why this process may start nothing, as a phrase; "" when it may
@@ -132,6 +130,7 @@ class Asked:
     live: float
     hold_left: float = 0.0
     stopped: str = ""
+    service: str = ""
 
 
 def facts(tx: Tx, asked: Asked) -> Facts:
@@ -140,12 +139,14 @@ def facts(tx: Tx, asked: Asked) -> Facts:
     now = max(clock, head) if head - clock <= AHEAD else clock
     values = {"now": now, "resource": asked.resource or "", "book": asked.runbook, "episode": asked.episode}
     counts = tx.rows(_COUNTS, values)[0]
+    held = [pause for pause in paused(tx, now) if _holds(pause.scope, asked)]
     others = tx.rows(_OTHERS, {"resource": asked.resource or "", "episode": asked.episode})
+    states = watch.states(tx, now, asked.episode, asked.runbook, asked.resource or "")
     return Facts(
         now=now,
         paused=(
             *((asked.stopped,) if asked.stopped else ()),
-            *(_phrase(pause) for pause in paused(tx, now) if _holds(pause.scope, asked)),
+            *(_phrase(pause) for pause in held),
         ),
         strictest_mode=strictest(tx, asked, now),
         last_effect_at=counts.last_effect_at,
@@ -160,6 +161,13 @@ def facts(tx: Tx, asked: Asked) -> Facts:
         open_firing=counts.open_firing,
         hold_off_until=now + asked.hold_left if asked.hold_left > 0 else None,
         head_at=head,
+        storm=states.storm,
+        storm_overridden=states.storm_overridden,
+        releasing=states.releasing,
+        demoted=states.demoted,
+        recent=states.recent,
+        fixed_lately=states.fixed_lately,
+        regressed=asked.stopped or next((pause.reason for pause in held if pause.who == JOURNAL), ""),
     )
 
 
@@ -170,7 +178,9 @@ def strictest(tx: Tx, asked: Asked, now: float) -> str:
 
 
 def _holds(scope: str, asked: Asked) -> bool:
-    return scope in ("all", f"runbook:{asked.runbook}", f"resource:{asked.resource}")
+    return scope in ("all", f"runbook:{asked.runbook}", f"resource:{asked.resource}") or (
+        asked.service != "" and scope == f"service:{asked.service}"
+    )
 
 
 def _phrase(pause: Pause) -> str:
@@ -193,6 +203,7 @@ def intend(tx: Tx, owner: str, intent: Event, asked: Asked, decide: Decide) -> R
         return refusal
     if not lines.insert(tx, (intent,)):
         return None
+    lines.waits(tx, intent)
     tx.run(
         charges.insert(),
         {
@@ -225,13 +236,17 @@ def pause(tx: Tx, token: str, scope: str, who: str, reason: str, until: float | 
     tx.lock(INTENT_LOCK)
     said = {"scope": plain(scope), "who": plain(who), "reason": plain(reason)}
     tx.run(tx.insert.ignore(pauses), {"token": token, **said, "since": tx.now(), "ends_at": until})
-    return int(tx.run(_BY_TOKEN, {"of": token}).scalar_one())
+    number = int(tx.run(_BY_TOKEN, {"of": token}).scalar_one())
+    watch.note(tx, token, Kind.PAUSED, pause=number, until=until, **said)
+    return number
 
 
-def resume(tx: Tx, number: int, who: str) -> bool:
-    """End a pause. False when there is none of that number that holds."""
+def resume(tx: Tx, token: str, number: int, who: str) -> bool:
+    """End a pause. False when there is none of that number that holds. `token` is the writer's, as in `pause`."""
     tx.lock(INTENT_LOCK)
     ended = tx.run(_RESUME, {"of": number, "by": plain(who), "now": tx.now()}).rowcount == 1
+    if ended:
+        watch.note(tx, token, Kind.RESUMED, pause=number, who=plain(who))
     return ended or tx.again
 
 

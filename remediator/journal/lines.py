@@ -50,6 +50,11 @@ _INDEX = (
     .where(episodes.c.episode == bindparam("of"))
     .values(runbook=bindparam("book"), severity=bindparam("grade"), firing=bindparam("fires"))
 )
+_REFUSED = update(episodes).where(episodes.c.episode == bindparam("of")).values(refused=bindparam("why"))
+_WAITS = frozenset(
+    {Kind.REFUSED, Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.APPROVED, Kind.INTENT, Kind.HANDED_OVER, Kind.CLOSED}
+)
+"""After these an episode waits for another reason than before, or for none."""
 _CHARGED = {
     kind: (name, update(charges).where(charges.c.attempt == bindparam("of")).values({name: bindparam("to")}))
     for kind, name in ((Kind.OUTCOME, "result"), (Kind.SETTLED, "settlement"), (Kind.VERDICT, "verdict"))
@@ -113,6 +118,7 @@ def append(tx: Tx, owner: str, what: Append) -> float | None:
     owned(tx, owner, of)
     for event in what.events:
         charge_state(tx, event)
+        waits(tx, event)
     take(tx, what.takes)
     if what.index is not None:
         work.rank(tx, of, what.index.severity)
@@ -183,6 +189,13 @@ def charge_state(tx: Tx, event: Event) -> None:
     if event.kind in _CHARGED:
         name, statement = _CHARGED[event.kind]
         tx.run(statement, {"of": event.data["attempt"], "to": str(event.data[name])})
+
+
+def waits(tx: Tx, event: Event) -> None:
+    """Keep why the episode waits where others see it without folding."""
+    if event.kind in _WAITS:
+        why = event.data.get("reason") if event.kind is Kind.REFUSED else None
+        tx.run(_REFUSED, {"of": event.episode, "why": "needs_approval" if event.kind is Kind.NEEDS_APPROVAL else why})
 
 
 def reindex(tx: Tx, episode: str, index: EpisodeIndex) -> None:

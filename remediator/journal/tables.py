@@ -77,6 +77,7 @@ episodes = Table(
     Column("firing", Boolean, nullable=False),
     Column("opened_at", Double, nullable=False),
     Column("closed_at", Double),
+    Column("refused", Text),
 )
 _OPEN = text("closed_at IS NULL")
 Index("episodes_open_key", episodes.c.key, unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN)
@@ -151,6 +152,31 @@ replicas = Table(
     Column("config_digest", Text, nullable=False),
     Column("seen_at", Double, nullable=False),
 )
+
+storms = Table(
+    "storms",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("began_at", Double, nullable=False),
+    Column("most", Integer, nullable=False),
+    Column("calm_since", Double),
+    Column("ended_at", Double),
+    Column("ended_by", Text),
+    Column("reason", Text),
+)
+
+demotions = Table(
+    "demotions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("runbook", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("ended_at", Double),
+    Column("ended_by", Text),
+    Column("reason", Text),
+)
+Index("demotions_runbook", demotions.c.runbook, demotions.c.ended_at)
 
 dead_letters = Table(
     "dead_letters",

@@ -75,7 +75,10 @@ class EpisodeIndex:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRow:
-    """The index entry of an episode. `due_at`, `owner` and `claims` are None, None and 0 once it is closed."""
+    """The index entry of an episode. `due_at`, `owner` and `claims` are None, None and 0 once it is closed.
+
+    `refused` is the reason for which it waits, None while it does not.
+    """
 
     episode: str
     key: str
@@ -88,6 +91,7 @@ class EpisodeRow:
     due_at: float | None
     owner: str | None
     claims: int
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,25 @@ class Pause:
     reason: str
     since: float
     until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Too many episodes at once: nothing is begun. `most` is the largest number of them so far."""
+
+    id: int
+    began_at: float
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demotion:
+    """A runbook that has failed too often: it may only ask for approval until a person restores it."""
+
+    id: int
+    runbook: str
+    at: float
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def bounded(due_at: float, now: float) -> float:
 def release(tx: Tx, owner: str, episode: str, due_at: float, *, failed: bool) -> float | None:
     """Give it up until `due_at`, or until now when something came meanwhile. Returns when it is due.
 
-    A claim that failed stays counted; one that ended as planned does not.
+    A claim that failed stays counted, and waits its time out; one that ended as planned does not.
 
     None when it was not ours any more. The row is locked first and the inbox read by a later statement: a
     router that was before us has committed by then, one after us waits for the row and makes it due again.
@@ -133,7 +133,8 @@ def release(tx: Tx, owner: str, episode: str, due_at: float, *, failed: bool) ->
     if held is None or held.owner != owner:
         return None
     now = tx.now()
-    due = now if held.nudged or pending(tx, episode) else bounded(due_at, now)
+    # What fails is not due at once for what came meanwhile: it would fail again, as fast as it can be claimed.
+    due = now if not failed and (held.nudged or pending(tx, episode)) else bounded(due_at, now)
     tx.run(_RELEASE, {"of": episode, "due": due, "counted": held.claims if failed else 0})
     return due
 

@@ -27,6 +27,7 @@ GUARDED = (
     ("POST", "/api/v1/pauses"),
     ("DELETE", "/api/v1/pauses/1"),
     ("GET", "/api/v1/status"),
+    ("GET", "/api/v1/openapi.json"),
 )
 
 
@@ -128,6 +129,14 @@ async def test_an_unknown_episode_is_not_found(ask: Operator) -> None:
         assert (status, said["error"]["code"]) == (404, "no_such_episode"), asked
 
 
+async def test_what_is_not_there_is_said_in_json(ask: Operator) -> None:
+    """An unknown path, and a method that a path does not take: the API's clients read JSON."""
+    status, said = await ask("GET", "/api/v1/episode")
+    assert (status, said["error"]["code"]) == (404, "no_such_path")
+    status, said = await ask("PUT", "/api/v1/pauses", {})
+    assert (status, said["error"]["code"]) == (405, "no_such_method")
+
+
 async def test_a_query_that_makes_no_sense_is_refused(ask: Operator) -> None:
     """400 with what it may be."""
     for limit in ("0", "501", "-1", "x", "1e3", "", "9" * 19, "%C2%B2"):
@@ -201,6 +210,8 @@ NO_PAUSES: tuple[Any, ...] = (
     {"who": " ", "reason": "b"},
     {"who": "a", "reason": "b\x00"},
     {"who": "a", "reason": "b\nc"},
+    {"who": "a", "reason": "b\x9bc"},
+    {"who": "a", "reason": "\u2003b"},
     {"who": "a", "reason": "x" * 501},
     {"who": "a", "reason": "b", "scope": "everything"},
     {"who": "a", "reason": "b", "scope": "resource:"},
@@ -208,6 +219,8 @@ NO_PAUSES: tuple[Any, ...] = (
     {"who": "a", "reason": "b", "for_seconds": 0},
     {"who": "a", "reason": "b", "for_seconds": 1e12},
     {"who": "a", "reason": "b", "for_seconds": "soon"},
+    {"who": "a", "reason": "b", "for_seconds": "60"},
+    {"who": "a", "reason": "b", "for_seconds": True},
     {"who": "a", "reason": "b", "until": 5},
     {"who": 1, "reason": "b"},
     [],
@@ -309,7 +322,7 @@ async def test_a_journal_that_does_not_answer_is_said(tmp_path: Path) -> None:
         await side.journal.close()
         side.clean = False
         for method, path in GUARDED:
-            if method == "GET" and path != "/api/v1/episodes/x":
+            if method == "GET" and path not in ("/api/v1/episodes/x", "/api/v1/openapi.json"):
                 status, said = await Operator(side, client)(method, path)
                 assert (status, said["error"]["code"]) == (503, "journal_failed"), path
                 assert "pause file" in said["error"]["do"]

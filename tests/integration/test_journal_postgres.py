@@ -551,8 +551,15 @@ class TestServer:
         await journal.close()
         place.opened.clear()
         restored = await place.open("a", url=place.url.replace(f"/{name}", "/restored"))
-        [phrase] = (await restored.facts(episode, BOOK, RESOURCE)).paused
+        facts = await restored.facts(episode, BOOK, RESOURCE)
+        [phrase] = facts.paused
         assert last.id in phrase
+        assert last.id in facts.regressed
+        await restored.heartbeat("auto")  # the pause is in the tables now, for every replica
+        [number] = [pause.id for pause in await restored.pauses()]
+        assert last.id in (await restored.facts(episode, BOOK, RESOURCE)).regressed
+        await restored.resume(number, "a person")
+        assert (await restored.facts(episode, BOOK, RESOURCE)).regressed == ""
 
 
 async def test_a_taken_over_episode_is_the_new_owners(place: Place) -> None:

@@ -191,7 +191,7 @@ async def test_pauses_of_one_runbook_or_target(side: Side, prepctl: Prepctl) -> 
         (("pause",), Exit.USAGE, "--reason"),
         (("pause", "--reason", "x", "--for", "2"), Exit.USAGE, "not a duration"),
         (("pause", "--reason", "x", "--runbook", "engine-slo"), Exit.NO, "engine-slow"),
-        (("pause", "--reason", "x", "--runbook", "a", "--resource", "b"), Exit.USAGE, "two pauses"),
+        (("pause", "--reason", "x", "--runbook", "a", "--resource", "b"), Exit.USAGE, "pauses of their own"),
         (("resume", "77"), Exit.NO, "No pause with this number"),
         (("doubts:settle", DOUBT, "--reason", "x"), Exit.USAGE, "--done or --not-done"),
         (("doubts:settle", DOUBT, "--done", "--reason", "x", "--yes"), Exit.NO, "no attempt with this id"),

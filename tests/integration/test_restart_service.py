@@ -376,6 +376,20 @@ async def test_one_of_two_the_sick_one_first(platform: Platform, session: aiohtt
     assert [item["container"] for item in found.left_out] == [first.name]
 
 
+async def test_enough_others_must_stay_healthy(platform: Platform, session: aiohttp.ClientSession) -> None:
+    """Two of three are ill: while one restarts, one is left, and two must be; a smaller number lets it."""
+    platform.container()
+    for number in (2, 3):
+        ill = platform.container(
+            number=number, healthcheck={"test": ["CMD", "false"], "interval": 100_000_000, "retries": 1}
+        )
+        wait_until(lambda ill=ill: ill.state()["Health"]["Status"] == "unhealthy", "it to be unhealthy", 10)  # type: ignore[misc]
+    strict = platform.settings(containers=3, singleton=False, min_healthy=2)
+    assert reasons(await preview(RestartService(strict, session, CLOCK))) == [Reason.TARGET_GROUP]
+    lenient = platform.settings(containers=3, singleton=False)
+    assert reasons(await preview(RestartService(lenient, session, CLOCK))) == []
+
+
 async def test_a_singleton_must_be_said_aloud(platform: Platform, session: aiohttp.ClientSession) -> None:
     """Restarting the only container takes the service down: the settings must say so."""
     platform.container()

@@ -16,10 +16,14 @@ from pathlib import Path
 from aiohttp import web
 
 from remediator import settings
+from remediator.answers import in_json
 from remediator.api import About, Api, Footing
+from remediator.approvals import Approvals
 from remediator.clock import SystemClock
 from remediator.journal import Journal
+from remediator.listener import Listener
 from remediator.metrics import Metrics
+from remediator.operators import Operators
 from remediator.runbooks import Runbook
 from remediator.webhook import Batcher, Intake, Store
 from tests.support.waiting import free_port
@@ -69,6 +73,19 @@ def token_files(folder: Path) -> tuple[Path, Path, Path]:
     return files
 
 
+def named(folder: Path) -> dict[str, settings.Operator]:
+    """Two operators and a viewer; the token of each is `<name>-token`."""
+    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer"}
+    for name in roles:
+        (folder / f"{name}-token").write_text(f"{name}-token\n")
+    return {name: settings.Operator(token_files=(folder / f"{name}-token",), role=role) for name, role in roles.items()}
+
+
+def as_person(name: str) -> dict[str, str]:
+    """The header of one of `named`."""
+    return {"Authorization": f"Bearer {name}-token"}
+
+
 @asynccontextmanager
 async def serve(
     folder: Path,
@@ -82,13 +99,21 @@ async def serve(
     api: bool = True,
     books: Sequence[Runbook] = (),
     journal_url: str = "",
+    tokens: bool = True,
+    basic: settings.BasicAuth | None = None,
+    tls: settings.Tls | None = None,
 ) -> AsyncIterator[Side]:
-    """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own."""
+    """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
+
+    tokens, basic, tls   who may send to the webhook, and whether it is served by TLS
+    """
     first, second, operator = token_files(folder)
-    hook = settings.Webhook(token_files=(first, second), max_bytes=max_bytes, dead_letters=dead_letters)
+    hook = settings.Webhook(
+        token_files=(first, second) if tokens else (), basic_auth=basic, max_bytes=max_bytes, dead_letters=dead_letters
+    )
     journal, metrics, blind = await open_journal(folder, journal_url), Metrics(version="test"), asyncio.Event()
     batcher = Batcher(store or journal.store, metrics, waiting, patience)
-    intake = Intake(hook, journal, batcher, metrics, blind)
+    intake = Intake(hook, journal, batcher, metrics, blind, tls)
     footings = [Footing("journal", True, "writable")]
 
     async def ready() -> Sequence[Footing]:
@@ -97,21 +122,24 @@ async def serve(
     side = Side("", journal, metrics, blind, intake, footings)
     about = About("test", "test", "shadow", "digest")
     known = books or (book(),)
-    operators = Api(journal, metrics, (operator,) if api else (), lambda: known, ready, about)
-    app = web.Application()
-    app.add_routes([*intake.routes(), *operators.routes()])
+    people = Operators(named(folder) if api else {}, (operator,) if api else ())
+    operators = Api(journal, metrics, people, lambda: known, ready, about)
+    app = web.Application(middlewares=[in_json])
+    app.add_routes([*intake.routes(), *operators.routes(), *Approvals(journal, operators).routes()])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    writing = asyncio.create_task(batcher.run())
+    listener = Listener(settings.Listen(host="127.0.0.1", port=port or free_port(), tls=tls), runner)
+    tasks = [asyncio.create_task(each) for each in (batcher.run(), listener.watch())]
     try:
-        port = port or free_port()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        side.url = f"http://127.0.0.1:{port}"
+        _, port = await listener.open()
+        side.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         yield side
     finally:
+        listener.close()
         await runner.cleanup()
-        writing.cancel()
-        await asyncio.wait([writing])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         intake.close()
         await journal.close(clean=side.clean)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 
@@ -293,6 +293,16 @@ def _book(
     }
 
 
+class Surroundings(Protocol):
+    """What a remediator's settings are made of."""
+
+    run: Run
+    project: str
+    prometheus: PrometheusServer
+    alertmanager: AlertmanagerServer
+    gate: Haproxy
+
+
 class Remediator:
     """`prep-remediator` as a process, with a configuration, runbooks and a journal of its own.
 
@@ -300,7 +310,9 @@ class Remediator:
     changes   whole sections of the settings
     """
 
-    def __init__(self, world: World, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any):
+    def __init__(
+        self, world: Surroundings, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any
+    ) -> None:
         self.world = world
         self.folder = world.run.folder(f"{name}-home")
         self.port = free_port()

@@ -46,6 +46,8 @@ def test_every_kind_of_event_has_a_sentence() -> None:
             "resource": "r",
             "summary": "restart it",
         },
+        Kind.APPROVED: {"approval": "a", "who": "ada", "reason": ""},
+        Kind.DECLINED: {"approval": "a", "who": "ada", "reason": "not now"},
         Kind.SETTLED: {"attempt": "a1", "settlement": "done", "detail": "seen", "by": "target"},
         Kind.HANDED_OVER: {
             "reason": "x",
@@ -53,6 +55,14 @@ def test_every_kind_of_event_has_a_sentence() -> None:
             "alertname": "RemediationFailed",
             "severity": "P2",
         },
+    }
+    more |= {
+        Kind.PAUSED: {"pause": 1, "scope": "all", "who": "ada", "reason": "deploying", "until": NOW},
+        Kind.RESUMED: {"pause": 1, "who": "ada"},
+        Kind.STORM_BEGAN: {"storm": 1, "open": 12},
+        Kind.STORM_ENDED: {"storm": 1, "most": 12, "by": "calm", "reason": ""},
+        Kind.DEMOTED: {"runbook": "engine-slow", "why": "3 of its last 10 attempts were not proven fixed."},
+        Kind.RESTORED: {"runbook": "engine-slow", "who": "ada", "reason": "mended"},
     }
     events = [*HEALED.events]
     for kind, data in more.items():

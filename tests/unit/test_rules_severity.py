@@ -18,6 +18,8 @@ OWN_ALERTS = (
     "RemediationInDoubt",
     "RemediationNeedsApproval",
     "RemediationNeedsPeople",
+    "RemediationRecurs",
+    "RemediationStorm",
     "RemediatorDeadLetter",
 )
 SERVICE_BY_SERIES = {name for name, rule in ALERTS.items() if "service" not in rule["labels"]}

@@ -1,0 +1,81 @@
+"""What holds over all episodes, kept up and told: storms, and the pause file as a pause of the journal.
+
+A storm is one page, whatever the number of episodes in it, and a standing state: said again each minute until it is
+over. The pause file stops the process that sees it by itself (`engine.py` looks for it right before an effect); written
+into the journal it stops every replica, and whoever reads the journal sees it.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+import structlog
+
+from remediator.engine import STANDING, Engine
+from remediator.journal import Storm
+from remediator.people import OwnAlert
+
+log = structlog.get_logger(__name__)
+
+STORM, SYMPTOM = "RemediationStorm", "remediation-storm"
+STEPS = (
+    "Many faults at once have one cause: look for it first (database, network, disk, the host, a deployment). Nothing "
+    "is repaired by itself meanwhile. When the cause is gone: prepctl storm:end --reason ..., or wait until it is calm."
+)
+
+
+@dataclass
+class Watch:
+    """One replica's part; every replica does the same, and the journal's lock makes it once.
+
+    `tick` goes every couple of seconds, and after deliveries were routed. Raises JournalError.
+    """
+
+    engine: Engine
+    _storm: Storm | None = None
+    _told_at: float = field(default=float("-inf"))  # boot time
+    _file_pause: int | None = None
+    _looked: bool = False
+
+    async def tick(self) -> None:
+        """Look, write what changed, and tell people."""
+        await self._pause_file()
+        guards = self.engine.settings.guards
+        before, self._storm = (
+            self._storm,
+            await self.engine.journal.turn_storm(guards.storm_episodes, guards.storm_calm),
+        )
+        if self._storm is not None:
+            if before is None or self.engine.clock.boottime() - self._told_at >= STANDING:
+                await self._tell(self._storm, resolved=False)
+        elif before is not None:
+            log.warning("the storm is over", most=before.most)
+            await self._tell(before, resolved=True)
+
+    async def _tell(self, storm: Storm, *, resolved: bool) -> None:
+        summary = f"A storm of up to {storm.most} episodes at once: the remediator begins nothing until it is over."
+        # no count in the labels: it is one page, however the storm grows
+        alert = OwnAlert(STORM, "P1", "remediator", SYMPTOM, "", summary, STEPS, resolved)
+        if await self.engine.people.post([alert]):
+            self._told_at = self.engine.clock.boottime()
+        else:
+            log.error("no Alertmanager takes our alert", alertname=STORM)
+
+    async def _pause_file(self) -> None:
+        """The file's pause begins and ends with the file, also when the process was started anew in between."""
+        path, journal = self.engine.settings.pause_file, self.engine.journal
+        who = f"file {path} on {socket.gethostname()}"
+        there = path.exists()
+        if self._file_pause is None and there:
+            known = [pause.id for pause in await journal.pauses() if pause.who == who]
+            said = "the pause file is there"
+            self._file_pause = known[0] if known else await journal.pause("all", who, said, None)
+            log.warning("paused by the pause file", pause=self._file_pause, file=str(path))
+        elif not there and (self._file_pause is not None or not self._looked):
+            for pause in await journal.pauses():
+                if pause.who == who:
+                    await journal.resume(pause.id, who)
+                    log.warning("the pause file is gone", pause=pause.id)
+            self._file_pause = None
+        self._looked = True
