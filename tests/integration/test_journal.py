@@ -625,6 +625,16 @@ class TestLimits:
         await journal.heartbeat("auto")
         assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
 
+    async def test_another_configuration_is_told_to_all(self, journal: Journal) -> None:
+        """Mode and digest are in the replica's row when it returns, and a heartbeat does not take them back."""
+        await journal.reconfigured("shadow", "1" * 64, 10.0)
+        await journal.heartbeat("shadow")
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        row = await journal._store.read(lambda tx: tx.row(text("SELECT mode, config_digest FROM replicas")))
+        assert tuple(row) == ("shadow", "1" * 64)
+        await journal.reconfigured("auto", "2" * 64, 10.0)
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
+
     async def test_verify_finds_what_was_tampered_with(self, journal: Journal) -> None:
         """Charges are an index of the events; each difference is told."""
         _, first = await acted(journal, "a")

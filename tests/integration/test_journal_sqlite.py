@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -53,6 +55,31 @@ async def left_off(place: Place, journal: Journal, *, clean: bool) -> None:
     """End a run."""
     await journal.close(clean=clean)
     place.opened.remove(journal)
+
+
+class TestReload:
+    async def test_a_stricter_mode_that_cannot_be_written_holds_and_is_told_later(self, place: Place) -> None:
+        """The file is locked by somebody else: our own intents obey at once, and the next heartbeat writes it down."""
+        journal = await place.open()
+        with contextlib.closing(sqlite3.connect(place.folder / "journal.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError):
+                await journal.reconfigured("shadow", "1" * 64, 10.0)
+            assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        await journal.heartbeat("shadow")
+        row = await journal._store.read(lambda tx: tx.row(text("SELECT mode, config_digest FROM replicas")))
+        assert tuple(row) == ("shadow", "1" * 64)
+
+    async def test_a_freer_mode_that_cannot_be_written_does_not_hold(self, place: Place) -> None:
+        """Other replicas may not know of it: the stricter one counts until they do."""
+        journal = await place.open(mode="shadow")
+        with contextlib.closing(sqlite3.connect(place.folder / "journal.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError):
+                await journal.reconfigured("auto", "1" * 64, 10.0)
+            assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        await journal.heartbeat("auto")
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
 
 
 class TestOneProcess:
