@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 UV := build/uv/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test campaign bench check images lock clean
+.PHONY: help setup demo demo-down test campaign bench bench-remediator check images lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  YES=1 installs without asking; KEEP=1 leaves the demo running; ARGS=... goes to the tour or to pytest.\n'
 
 setup: ## install what is missing: Debian packages (asks first), .venv, secrets
@@ -26,6 +26,11 @@ campaign: setup ## the tests that are too long for every run
 bench: ## measure a scrape beside the exporters that a team would run instead
 	@scripts/setup --bench
 	@.venv/bin/python -m bench.scrape $(ARGS)
+
+bench-remediator: ## measure a storm of alerts, and the way from one alert to its effect, beside webhook
+	@scripts/setup --bench
+	@.venv/bin/python -m bench.remediator_storm
+	@.venv/bin/python -m bench.remediator_speed
 
 check: setup ## linters, types, rules and configuration; no server is started
 	@scripts/check

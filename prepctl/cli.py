@@ -1,7 +1,6 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything about episodes, pauses, doubts and reloading goes through the remediator's API; `runbook:*`, `severity:*`
-and `slo:generate` read and write files only.
+Everything here goes through the remediator's API. What needs only files is in `cli_files.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ from urllib.parse import quote
 import typer
 
 from prepctl import show
+from prepctl.cli_files import app as files
+from prepctl.cli_files import duration
 from prepctl.client import Client
 from prepctl.errors import Exit, Failure
-from remediator.durations import human, seconds
+from remediator.durations import human
 
 EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready); 2 wrong usage, or a file
 that is wrong; 3 the remediator cannot be reached or cannot answer now; 4 the token does not let in."""
@@ -181,7 +182,7 @@ def journal_export(
 ) -> None:
     """Every event as one JSON object a line, in the order of time."""
     client = _asked(context).client
-    lasting = _duration(since)
+    lasting = duration(since, "--since")
     after = f"{max(0.0, time.time() - lasting):.3f}" if lasting else "0"
     told: set[tuple[str, int]] = set()
     while True:
@@ -221,7 +222,7 @@ def pause(
         )
     asked = _asked(context)
     scope = scopes[0] if scopes else "all"
-    body = {"scope": scope, "who": asked.who, "reason": reason, "for_seconds": _duration(lasting)}
+    body = {"scope": scope, "who": asked.who, "reason": reason, "for_seconds": duration(lasting, "--for")}
     answer = asked.client.post("/api/v1/pauses", body)
     if as_json:
         _as_json(answer)
@@ -232,15 +233,6 @@ def pause(
     out.print(show.text(f"Paused ({scope}) {ends}. Pause {answer['pause']['id']}.", "bold"))
     for row in show.running(answer["running"]):
         out.print(row)
-
-
-def _duration(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise Failure(Exit.USAGE, f"--for: {error}.") from error
 
 
 @app.command("pauses")
@@ -411,108 +403,7 @@ def reload(context: typer.Context, as_json: AsJson = False) -> None:
         out.print(show.text(f"  {change}"), soft_wrap=True)
 
 
-# -- checks -------------------------------------------------------------------------------------------
-
-
-@app.command("runbook:check")
-def runbook_check(
-    folder: Annotated[Path, typer.Argument(help="Folder of *.yml runbooks.")],
-    scrape_interval: Annotated[
-        str, typer.Option(help="Prometheus' scrape interval; hold times depend on it. --config knows it.")
-    ] = "15s",
-    rules: Annotated[
-        Path | None,
-        typer.Option(help="Folder of rule files: can an alert ever reach each runbook?", show_default=False),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The remediator's configuration: can each action ever work with it?", show_default=False),
-    ] = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="Look at the targets too: grants, gate, probes, Prometheus' rules.")
-    ] = False,
-) -> None:
-    """Would the remediator load these runbooks, and could they act? Every fault with its place and what to do."""
-    from prepctl.runbooks import Beside, check  # noqa: PLC0415 - it loads every driver; the other commands start at once
-
-    for row in check(folder, Beside(_duration(scrape_interval) or 15.0, rules, config, live)):
-        typer.echo(show.clean(row))
-
-
-@app.command("runbook:test")
-def runbook_test(files: Annotated[list[Path], typer.Argument(help="Test files, e.g. runbooks/tests/*.yml.")]) -> None:
-    """Play what the files describe through the real rules: does each step come as expected? Needs no server."""
-    from prepctl.runbooks import test  # noqa: PLC0415 - as above
-
-    for row in test(files):
-        typer.echo(show.clean(row))
-
-
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds alert-rules/.")]
-
-
-@app.command("severity:generate")
-def severity_generate(
-    root: Root = Path(),
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 when a file differs.")] = False,
-) -> None:
-    """Write from alert-rules/severity.yml: Alertmanager's files, the rules' response times, docs/severity.md."""
-    from prepctl.severity import generate  # noqa: PLC0415 - as above
-
-    for row in generate(root, check=check):
-        typer.echo(show.clean(row))
-
-
-@app.command("severity:fragment")
-def severity_fragment(root: Root = Path()) -> None:
-    """Print what to copy into an Alertmanager that is there already; then ask severity:check-merge."""
-    from prepctl.severity import fragment  # noqa: PLC0415 - as above
-
-    typer.echo(fragment(root), nl=False)
-
-
-@app.command("severity:check-merge")
-def severity_check_merge(
-    file: Annotated[Path, typer.Argument(help="The merged configuration of Alertmanager.")],
-    root: Root = Path(),
-    environment: Annotated[str, typer.Option(help="Label `environment` of the alerts.")] = "production",
-) -> None:
-    """Does anything in a merged configuration mute or misroute our alerts? Needs no server."""
-    from prepctl.severity import check_merge  # noqa: PLC0415 - as above
-
-    for row in check_merge(file, root, environment):
-        typer.echo(show.clean(row))
-
-
-# -- objectives ---------------------------------------------------------------------------------------
-
-
-@app.command("slo:generate")
-def slo_generate(
-    file: Annotated[Path, typer.Argument(help="The objectives, for example alert-rules/slo.yml.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Rule file to write; - prints it. [default: FILE.rules.yml beside it]", show_default=False),
-    ] = None,
-    only_check: Annotated[bool, typer.Option("--check", help="Write nothing; is the rule file up to date?")] = False,
-    severity: Annotated[
-        Path | None,
-        typer.Option(help="Severity table. [default: severity.yml beside FILE, where it is]", show_default=False),
-    ] = None,
-) -> None:
-    """Prometheus rules out of a file of objectives: burn-rate alerts and error budgets. See docs/slo.md."""
-    from prepctl import slo  # noqa: PLC0415 - only this command needs it
-
-    made = slo.generate(file, severity)
-    target = out or slo.place(file)
-    if str(target) == "-":
-        typer.echo(made, nl=False)
-    elif only_check:
-        slo.check(made, target)
-        typer.echo(f"{target} is what {file} makes.")
-    else:
-        slo.write(made, target)
-        typer.echo(f"Written: {target}.")
+# -- health ---------------------------------------------------------------------------------------------
 
 
 @app.command("health:check")
@@ -531,3 +422,6 @@ def health_check(context: typer.Context, as_json: AsJson = False) -> None:
                 out.print(row, soft_wrap=True)
     if ready.status != 200:
         raise typer.Exit(Exit.NO)
+
+
+app.add_typer(files)

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from remediator.durations import seconds
+from remediator.durations import PATTERN, seconds
 from remediator.reasons import Reason
 from remediator.runbooks import Strict
 from remediator.world import Answer, Health
 
 Json = Any  # what YAML gives
+MOMENT = "^-?" + PATTERN.removeprefix("^")
 
 
 def _moment(value: Json) -> Json:
@@ -31,9 +32,9 @@ def _answer(value: Json) -> Json:
     return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
 
 
-Moment = Annotated[float, BeforeValidator(_moment)]
+Moment = Annotated[float, BeforeValidator(_moment), WithJsonSchema({"type": "string", "pattern": MOMENT})]
 """Seconds since the first delivery; written as a duration, with a minus where it was before."""
-Said = Annotated[Answer, BeforeValidator(_answer)]
+Said = Annotated[Answer, BeforeValidator(_answer), WithJsonSchema({"enum": [True, False, "yes", "no", "unknown"]})]
 
 
 class Preview(Strict):

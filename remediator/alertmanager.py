@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import aiohttp
 
 from remediator.errors import Permanent, Transient
 from remediator.fetch import describe, get_json, read_bounded
+from remediator.together import Together
 
 
 class Alertmanager:
-    """A client for one server; holds nothing but its address."""
+    """A client for one server; holds nothing but its address. The same question at the same time is asked once."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
         self.url = url.rstrip("/")
         self._session = session
         self._timeout = timeout
+        self._together = Together()
 
     async def alerts(self, *params: tuple[str, str]) -> list[dict[str, Any]]:
         """GET /api/v2/alerts; without parameters all, silenced and inhibited ones too."""
@@ -50,6 +53,9 @@ class Alertmanager:
             raise kind(f"POST {url}: status {status}: {body.decode('utf-8', 'replace')[:200]}")
 
     async def _list(self, path: str, params: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        return await self._together.ask((path, *params), partial(self._get, path, params))
+
+    async def _get(self, path: str, params: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         answer = await get_json(self._session, self.url + path, params, within=self._timeout)
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
             raise Permanent(f"{self.url}{path}: not an answer of Alertmanager: {str(answer)[:80]}")

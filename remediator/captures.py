@@ -39,19 +39,31 @@ class Captured:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
-    """What a capture may ask."""
+    """What the captures of one rung may ask; its containers are asked for once."""
 
-    settings: Settings
-    session: aiohttp.ClientSession
-    service: str
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, service: str) -> None:
+        self.settings = settings
+        self.session = session
+        self.service = service
+        self.engine = Engine(settings.docker, session)
+        self._lock = asyncio.Lock()
+        self._containers: Sequence[Container] = ()
+
+    async def containers(self) -> Sequence[Container]:
+        """Of the service, at most CONTAINERS. Raises Permanent when it has none."""
+        async with self._lock:
+            if not self._containers:
+                self._containers = (await self.engine.of_service(self.service))[:CONTAINERS]
+        if not self._containers:
+            raise Permanent(f"service {self.service} has no container")
+        return self._containers
 
 
 async def container_logs(source: Source) -> Captured:
     """The last 100 lines of each container of the service, with Docker's time stamps."""
-    engine, containers = await _containers(source)
-    logs = await asyncio.gather(*(engine.logs(item, LINES, LOG_BYTES) for item in containers))
+    containers = await source.containers()
+    logs = await asyncio.gather(*(source.engine.logs(item, LINES, LOG_BYTES) for item in containers))
     parts = [f"== {item.name}\n{log.decode('utf-8', 'replace')}" for item, log in zip(containers, logs, strict=True)]
     lines = sum(log.count(b"\n") for log in logs)
     return Captured("\n".join(parts), f"{lines} lines of {', '.join(item.name for item in containers)}")
@@ -59,8 +71,8 @@ async def container_logs(source: Source) -> Captured:
 
 async def container_facts(source: Source) -> Captured:
     """State, health, limits, exit code and running commands of each container; never its environment."""
-    engine, containers = await _containers(source)
-    execs = await asyncio.gather(*(engine.running_execs(item) for item in containers))
+    containers = await source.containers()
+    execs = await asyncio.gather(*(source.engine.running_execs(item) for item in containers))
     facts = [_facts(item, running) for item, running in zip(containers, execs, strict=True)]
     said = "; ".join(f"{item.name} {item.status}, {item.health}, {item.restarts} restarts" for item in containers)
     return Captured(json.dumps(facts, indent=2, ensure_ascii=False), said)
@@ -148,14 +160,6 @@ ORDER BY coalesce(cardinality(w.blocked_by), 0), seconds DESC LIMIT 100
 """  # noqa: S608
 
 ACTIVE = f"SELECT {_COLUMNS} FROM pg_stat_activity a WHERE a.state = 'active' AND a.pid <> pg_backend_pid() LIMIT 100"  # noqa: S608
-
-
-async def _containers(source: Source) -> tuple[Engine, Sequence[Container]]:
-    engine = Engine(source.settings.docker, source.session)
-    found = await engine.of_service(source.service)
-    if not found:
-        raise Permanent(f"service {source.service} has no container")
-    return engine, found[:CONTAINERS]
 
 
 def _facts(item: Container, execs: Sequence[str]) -> dict[str, Any]:

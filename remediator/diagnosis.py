@@ -33,6 +33,7 @@ from remediator.world import Evidence
 log = structlog.get_logger(__name__)
 NAMES = frozenset(CAPTURES)
 DEADLINE = 10.0  # seconds for all diagnoses of a rung, side by side
+PRUNE_APART = 3600.0  # seconds; it looks at every folder there is, which a capture before an action must not wait for
 FILE_BYTES = 512 * 1024
 SENTENCE = 300  # characters
 
@@ -43,6 +44,7 @@ class Diagnoses:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._session = session
+        self._pruned_at = 0.0
 
     async def run(
         self, episode: str, names: Sequence[str], labels: Mapping[str, str], deadline: float = DEADLINE
@@ -81,7 +83,9 @@ class Diagnoses:
     ) -> tuple[Path, str]:
         """Files, then the manifest with their digests; synced, folders too."""
         now = time.time()
-        self.prune(now)
+        if now - self._pruned_at >= PRUNE_APART or now < self._pruned_at:
+            self._pruned_at = now
+            self.prune(now)
         top = self._settings.journal.evidence_dir / (re.sub(r"[^A-Za-z0-9_-]", "_", episode)[:100] or "_")
         top.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = top / f"{now:.6f}"

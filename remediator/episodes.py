@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import structlog
@@ -63,6 +64,7 @@ class Episodes:
     ids: Callable[[], str] = lambda: uuid.uuid4().hex
     generation: int = 0
     _documents: dict[str, Runbook] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._documents = {book.digest(): book for book in self.books}
@@ -77,14 +79,12 @@ class Episodes:
         """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
         generation = self.generation
         try:
-            events = await self.journal.events(claim.episode)
+            events, rows = await self.journal.load(claim.episode)
         except Unknown as error:
             log.warning("left to a replica of a newer version", episode=claim.episode, why=str(error))
             return None
-        rows = await self.journal.inbox(claim.episode)
         if not events:
-            events = await self._open(claim.episode, rows)
-            rows = []
+            events, rows = await self._open(claim.episode, rows)
             if not events:
                 return None
         run = Run(claim.episode, events, fold(events), None, generation=generation)
@@ -95,11 +95,13 @@ class Episodes:
         await self._match_again(run)
         return run
 
-    async def _open(self, episode: str, rows: list[InboxRow]) -> list[Event]:
+    async def _open(self, episode: str, rows: list[InboxRow]) -> tuple[list[Event], list[InboxRow]]:
+        """The first events, and the rows that are left. In a storm the first alert has come many times over."""
         alerts = [row for row in rows if row.kind == "alert"]
         if not alerts:
-            return []
+            return [], rows
         alert = Alert.from_json(json.loads(alerts[0].body))
+        taken = [row.id for row in takewhile(lambda row: row.body == alerts[0].body, alerts)]
         matched = match(alert, self.books, self.settings.environment)
         data: dict[str, Any] = {"alert": alert.as_json(), "received_at": alerts[0].received_at}
         opened = [await self.event(episode, 1, Kind.OPENED, data)]
@@ -111,25 +113,29 @@ class Episodes:
         else:
             refused = {"reason": matched.reason, "sentence": matched.sentence, "earliest": None, "rung": None}
             opened.append(await self.event(episode, 2, Kind.REFUSED, refused))
-        await self.journal.append(opened, takes=[row.id for row in alerts[:1]], index=index)
+        await self.journal.append(opened, takes=taken, index=index)
         self._tell(opened)
-        return opened
+        return opened, [row for row in rows if row.id not in taken]
 
     async def _fold_inbox(self, run: Run, rows: Iterable[InboxRow]) -> None:
-        """Facts from outside become events of the episode, in the transaction that marks them taken."""
-        rows = rows or await self.journal.inbox(run.episode)
+        """Facts from outside become events of the episode, in the transaction that marks them taken.
+
+        What says nothing new is marked with the next row that does, or all at once at the end.
+        """
+        idle: list[int] = []
         for row in rows:
             data = json.loads(row.body)
             if row.kind == "click":
                 await self._click(run, row, data)
                 continue
             alert = Alert.from_json(data)
-            known = alert.status == run.ledger.last_delivery and alert.labels == run.ledger.alert.labels
-            if known:
-                await self.journal.append([], takes=[row.id])
-            else:
+            idle.append(row.id)
+            if alert.status != run.ledger.last_delivery or alert.labels != run.ledger.alert.labels:
                 index = EpisodeIndex(run.ledger.runbook, severity_of(alert), alert.status == "firing")
-                await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=[row.id], index=index)
+                await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=idle, index=index)
+                idle = []
+        if idle:
+            await self.journal.append([], takes=idle)
 
     async def _click(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
         """What a person said. What is settled or answered already, or never was asked, changes nothing."""
@@ -182,8 +188,11 @@ class Episodes:
             run.book = matched.runbook
 
     async def _store_document(self, book: Runbook) -> str:
+        """Into the journal, once in this process' life: nothing takes a document out of it."""
         digest = book.digest()
-        await self.journal.put_document(digest, book.body())
+        if digest not in self._kept:
+            await self.journal.put_document(digest, book.body())
+            self._kept.add(digest)
         return digest
 
     async def _decided_on(self, digest: str | None) -> Runbook | None:

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 PARALLEL = 16  # episodes driven at once; the rest stays due
 ACTIVE_APART = 10.0  # seconds between two readings at least: a stream of dead letters must not become one of questions
+BEHIND, LOOK_AGAIN = 0.25, 0.01  # seconds for which deliveries that wait go first, and between two looks at them
+ROUTED = 256  # deliveries in one round: the more at once, the fewer times an episode hears the same word
 GRACE = 8.0  # seconds that running steps get at shutdown before they are cancelled into doubt
 
 
@@ -33,13 +35,15 @@ class Loop:
     """Runs an engine until `stop` is set.
 
     `alive` is the boot time of the last completed round: readiness looks at it. `blind` is set when active
-    alerts must be read now (a truncated or unreadable delivery).
+    alerts must be read now (a truncated or unreadable delivery). `busy` is true while deliveries wait to be stored: in
+    a storm their senders are answered first, and what is decided a moment later is decided on more of them at once.
     """
 
     engine: Engine
     split: Callable[[InboxRow], Sequence[Routed]]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     blind: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: Callable[[], bool] = lambda: False
     alive: float = 0.0
     watch: Watch = field(init=False)
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -66,16 +70,24 @@ class Loop:
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
         journal = self.engine.journal
+        await self._deliveries_first()
         journal.wake.clear()
         try:
-            if await journal.route(self.split):
-                await self.watch.tick()  # a storm begins with what was routed, not with the next turn
-            for claim in await journal.claim(PARALLEL - len(self._running)) if len(self._running) < PARALLEL else ():
+            claims = await journal.take_in(self.split, PARALLEL - len(self._running), ROUTED)
+            for claim in claims:
                 self._running[claim.episode] = group.create_task(self._drive(claim))
+            if claims:
+                await self.watch.tick()  # a storm begins with what came in, not with the next turn
             self.alive = self.engine.clock.boottime()
         except JournalError as error:
             log.error("journal does not answer", why=str(error))
         await self._nap()
+
+    async def _deliveries_first(self) -> None:
+        clock = self.engine.clock
+        until = clock.boottime() + BEHIND
+        while self.busy() and clock.boottime() < until and not self.stop.is_set():
+            await clock.sleep(LOOK_AGAIN)
 
     async def _nap(self) -> None:
         """Until something is due, something comes in, or the poll interval is over."""

@@ -48,24 +48,23 @@ def body(alerts: Sequence[Item], receiver: str, url: str) -> bytes | None:
     return json.dumps(notification, sort_keys=True, separators=(",", ":")).encode()
 
 
-def muting(
-    alerts: Iterable[Item],
-    silences: Iterable[Item],
-    names: Sequence[str],
-    target: Mapping[str, str],
-    labels: Mapping[str, str],
-) -> tuple[str, ...]:
-    """What mutes an alert of these names on this target: silence ids, fingerprints of inhibiting alerts.
-
-    An alert that the server holds is judged by its own status. One that it does not hold (restarted, or the
-    notification came by another server) is compared with the silences by `labels`, all that is known of it.
-    Raises Permanent when a silence cannot be compared.
-    """
-    held = [
+def held(alerts: Iterable[Item], names: Sequence[str], target: Mapping[str, str]) -> list[Item]:
+    """The alerts of these names on this target that the server holds."""
+    return [
         item for item in alerts if item["labels"].get("alertname") in names and item["labels"].items() >= target.items()
     ]
-    if held:
-        return tuple(dict.fromkeys(by for item in held for by in _mutes(item.get("status", {}))))
+
+
+def muted(alerts: Iterable[Item]) -> tuple[str, ...]:
+    """What mutes these alerts by their own status: ids of silences, fingerprints of inhibiting alerts."""
+    return tuple(dict.fromkeys(by for item in alerts for by in _mutes(item.get("status", {}))))
+
+
+def silenced(silences: Iterable[Item], names: Sequence[str], labels: Mapping[str, str]) -> tuple[str, ...]:
+    """What silences an alert that the server does not hold (it was restarted, or another server notified us).
+
+    It is compared by `labels`, all that is known of it. Raises Permanent when a silence cannot be compared.
+    """
     named = [{**labels, "alertname": name} for name in names]
     return tuple(f"silence {item['id']}" for item in silences if any(silenced_by(item, each) for each in named))
 

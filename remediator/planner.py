@@ -22,7 +22,7 @@ from remediator.actions.base import Item, Risk
 from remediator.durations import human
 from remediator.events import Verdict
 from remediator.facts import Facts
-from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling
+from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling, storm
 from remediator.ledger import Approval, Attempt, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
@@ -314,6 +314,8 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
     if refusal is not None:
         return _refuse(view, refusal, rung)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
+    if view.world is None and (storming := storm(case)) is not None:
+        return _sit_out(view, storming, rung)
     early = settling(case)
     ends = early.earliest or view.now if early else view.now
     if evidence and early is not None and view.now < ends - LEAD:
@@ -422,6 +424,15 @@ def _give_up(view: View, refusal: Refusal) -> Step:
         return Close("cleared", "The rule is not true any more.")
     said = f" Before that: {view.ledger.refused}." if view.ledger.refused else ""
     return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
+
+
+def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
+    """In a storm hundreds wait: no look at each target, only at the rule, so that the storm can come to its end."""
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        return Close("cleared", "The rule is not true any more.")
+    return _refuse(view, refusal, rung)
 
 
 def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:

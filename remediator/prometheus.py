@@ -8,13 +8,15 @@ Source: prometheus.io/docs/prometheus/latest/querying/api/ (2.42 to 3.5).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
 from remediator.errors import Permanent
 from remediator.fetch import Json, get_json
+from remediator.together import Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,27 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One series at the time of evaluation."""
+    """One series at the time of evaluation, `at`: UNIX seconds on the server's clock."""
 
     labels: Mapping[str, str]
     value: float
+    at: float = 0.0
 
 
 class Prometheus:
-    """A client for one server; holds nothing but its address."""
+    """A client for one server; holds nothing but its address. The same question at the same time is asked once."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
         self.url = url.rstrip("/")
         self._session = session
         self._timeout = timeout
+        self._together = Together()
 
     async def rules(self) -> tuple[Rule, ...]:
         """Every alerting rule."""
+        return await self._together.ask("rules", self._rules)
+
+    async def _rules(self) -> tuple[Rule, ...]:
         data = await self._get("/api/v1/rules", ("type", "alert"))
         try:
             return tuple(_rule(rule) for group in data["groups"] for rule in group["rules"])
@@ -55,29 +62,50 @@ class Prometheus:
 
     async def query(self, expression: str) -> tuple[Sample, ...]:
         """The expression's value now; a scalar is one sample without labels."""
+        return await self._together.ask(("query", expression), partial(self._query, expression))
+
+    async def _query(self, expression: str) -> tuple[Sample, ...]:
         data = await self._get("/api/v1/query", ("query", expression))
         try:
             if data["resultType"] == "scalar":
-                return (Sample({}, float(data["result"][1])),)
+                return (_sample({}, data["result"]),)
             if data["resultType"] == "vector":
-                return tuple(Sample(item["metric"], float(item["value"][1])) for item in data["result"])
+                return tuple(_sample(item["metric"], item["value"]) for item in data["result"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise Permanent(f"{self.url}/api/v1/query: not an answer of Prometheus") from error
         raise Permanent(f"{self.url}: {expression!r} gives a {data['resultType']}, not a vector")
 
+    async def up(self) -> tuple[tuple[Sample, ...], float]:
+        """What is scraped and whether it answers (`up`); and the clock's skew, told by the same answer."""
+        return await self._together.ask("up", self._up)
+
+    async def _up(self) -> tuple[tuple[Sample, ...], float]:
+        before = time.time()
+        samples = await self._query("up")
+        after = time.time()
+        # an empty answer has no time of its own
+        return samples, _skew(before, samples[0].at, after) if samples else await self.skew()
+
     async def skew(self) -> float:
         """How far the server's clock is from ours, seconds, at least: the time of the question is no skew."""
         before = time.time()
-        samples = await self.query("time()")
-        after = time.time()
-        theirs = samples[0].value
-        return max(0.0, before - theirs, theirs - after)
+        samples = await self._query("time()")
+        return _skew(before, samples[0].value, time.time())
 
     async def _get(self, path: str, *params: tuple[str, str]) -> Json:
         answer = await get_json(self._session, self.url + path, params, within=self._timeout)
         if not isinstance(answer, dict) or answer.get("status") != "success":
             raise Permanent(f"{self.url}{path}: not an answer of Prometheus: {str(answer)[:80]}")
         return answer.get("data")
+
+
+def _sample(labels: Mapping[str, str], value: Sequence[Json]) -> Sample:
+    """A value of the API: [UNIX seconds, "number"]."""
+    return Sample(labels, float(value[1]), float(value[0]))
+
+
+def _skew(before: float, theirs: float, after: float) -> float:
+    return max(0.0, before - theirs, theirs - after)
 
 
 def _rule(item: Mapping[str, Json]) -> Rule:

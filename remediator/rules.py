@@ -28,7 +28,7 @@ async def look(
 ) -> RuleLook:
     """Ask one server for the rules of these names and whether a cause is true. Never raises for its silence."""
     try:
-        rules, up, skew = await asyncio.gather(server.rules(), server.query("up"), server.skew())
+        rules, (up, skew) = await asyncio.gather(server.rules(), server.up())
         (answer, detail), (found, blind) = await asyncio.gather(
             _rule(server, rules, up, names, target, job), _causes(server, rules, causes)
         )

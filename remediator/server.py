@@ -7,9 +7,11 @@ is cut off writes its doubt, and only then the journal is closed.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -36,6 +38,7 @@ from remediator.loop import Loop
 from remediator.metrics import Metrics
 from remediator.operators import Operators
 from remediator.pages import Pages
+from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.settings import Settings
@@ -45,6 +48,7 @@ from remediator.webhook import Batcher, Intake, Splitter
 log = structlog.get_logger(__name__)
 
 STANDING_EVERY = 5.0
+SWITCH = 0.0001  # seconds for which a busy thread keeps the interpreter from one that waits for it
 ALIVE_WITHIN = 15.0  # seconds since the loop's last turn
 
 
@@ -69,14 +73,22 @@ async def serve(loaded: Loaded, file: Path) -> int:
         clean = False
         try:
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            loop = _loop(loaded, journal, session, metrics, clock)
-            clean = await _run(loop, loaded, file, metrics, session)
+            parsed = Parsed()
+            loop = _loop(loaded, journal, session, metrics, clock, parsed)
+            clean = await _run(loop, loaded, file, metrics, session, parsed)
         finally:
             await journal.close(clean=clean)
     return 0 if clean else 1
 
 
-def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metrics: Metrics, clock: Clock) -> Loop:
+def _loop(
+    loaded: Loaded,
+    journal: Journal,
+    session: aiohttp.ClientSession,
+    metrics: Metrics,
+    clock: Clock,
+    parsed: Parsed,
+) -> Loop:
     settings = loaded.settings
 
     def observe(event: Event, ledger: Ledger) -> None:
@@ -96,7 +108,7 @@ def _loop(loaded: Loaded, journal: Journal, session: aiohttp.ClientSession, metr
         clock=clock,
     )
     blind = asyncio.Event()
-    splitter = Splitter(lambda: episodes.books, settings.environment, metrics, blind)
+    splitter = Splitter(lambda: episodes.books, settings.environment, metrics, blind, parsed)
     return Loop(engine, splitter, blind=blind)
 
 
@@ -116,12 +128,15 @@ def _operators(settings: Settings) -> Operators:
     return Operators(settings.operators, settings.api_token_files)
 
 
-async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session: aiohttp.ClientSession) -> bool:
+async def _run(
+    loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session: aiohttp.ClientSession, parsed: Parsed
+) -> bool:
     """Serve HTTP and turn the loop until a signal. True when nothing was cut off and the journal is sound."""
     engine, settings = loop.engine, loaded.settings
     journal = engine.journal
     batcher = Batcher(journal.store, metrics)
-    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls)
+    loop.busy = batcher.busy
+    intake = Intake(settings.webhook, journal, batcher, metrics, loop.blind, settings.listen.tls, parsed)
     people, books = _operators(settings), lambda: engine.episodes.books
     api = Api(journal, metrics, people, books, lambda: _ready(loop, session), _about(loaded))
 
@@ -143,6 +158,7 @@ async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session
         runner, listener = await _listen(settings, routes)
         work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
         tasks = [group.create_task(each) for each in work]
+        _steady()
         try:
             clean = await loop.serve()
         finally:
@@ -152,6 +168,18 @@ async def _run(loop: Loop, loaded: Loaded, file: Path, metrics: Metrics, session
             for task in tasks:
                 task.cancel()
     return clean and journal.broken is None
+
+
+def _steady() -> None:
+    """Keep the interpreter from stopping under load. Called once, when everything is loaded.
+
+    What was loaded stays to the end: walking all of it in each full collection stops everything for 0.1 s. And the
+    journal's threads give the interpreter up at each statement: while the loop is busy they would get it back only
+    after 5 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH)
 
 
 def _about(loaded: Loaded) -> About:

@@ -203,8 +203,8 @@ async def _muted_at(
 ) -> tuple[Answer, str]:
     """One Alertmanager's word, with the ids of what mutes."""
     try:
-        alerts, silences = await asyncio.gather(server.alerts(), server.silences())
-        by = notifications.muting(alerts, silences, alertnames, target, labels)
+        held = notifications.held(await server.alerts(), alertnames, target)
+        by = notifications.muted(held) if held else notifications.silenced(await server.silences(), alertnames, labels)
     except RemediatorError as error:
         return Answer.UNKNOWN, str(error)
     return (Answer.YES, f"{', '.join(by)} at {server.url}") if by else (Answer.NO, "")

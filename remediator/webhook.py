@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 import structlog
 from aiohttp import web
 
-from remediator.alerts import Unreadable, parse
+from remediator.alerts import Notification, Unreadable, parse
 from remediator.answers import finished, problem
 from remediator.errors import JournalError
 from remediator.journal import InboxRow, Journal, Routed
 from remediator.matching import key_of
 from remediator.metrics import Metrics
+from remediator.parsed import Parsed
 from remediator.runbooks import Runbook
 from remediator.senders import Senders
 from remediator.settings import Tls, Webhook
@@ -89,6 +90,10 @@ class Batcher:
         self._bytes += len(body)
         async with asyncio.timeout(self._patience):
             await waiting.written
+
+    def busy(self) -> bool:
+        """Do bodies wait behind those that are being written now?"""
+        return not self._queue.empty()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -168,6 +173,7 @@ class Intake:
     metrics: Metrics
     blind: asyncio.Event
     tls: Tls | None = None
+    parsed: Parsed = field(default_factory=Parsed)
     senders: Senders = field(init=False)
     _held: int = 0
     _quiet_until: float = 0.0
@@ -257,6 +263,7 @@ class Intake:
                 notification = await asyncio.get_running_loop().run_in_executor(self._parser, parse, body)
         except Unreadable as error:
             return await self._unreadable(error, body)
+        self.parsed.keep(body, notification)
         try:
             await self.batcher.put(body)
         except (JournalError, TimeoutError) as error:
@@ -334,7 +341,9 @@ def _again(code: str, message: str) -> web.Response:
     return problem(503, code, message, "Send it again in a few seconds; nothing of it was acknowledged.", RETRY_AFTER)
 
 
-def split(row: InboxRow, books: Sequence[Runbook], environment: str) -> list[Routed]:
+def split(
+    row: InboxRow, books: Sequence[Runbook], environment: str, read: Callable[[bytes], Notification] = parse
+) -> list[Routed]:
     """A stored delivery to its alerts, each with the key of the episode it belongs to. Pure.
 
     The key is made of alertname, environment and the target labels of the runbook; an alert without runbook
@@ -349,7 +358,7 @@ def split(row: InboxRow, books: Sequence[Runbook], environment: str) -> list[Rou
             label=alert.name,
             opens=alert.status == "firing",
         )
-        for alert in parse(row.body).alerts
+        for alert in read(row.body).alerts
     ]
 
 
@@ -366,10 +375,11 @@ class Splitter:
     environment: str
     metrics: Metrics
     blind: asyncio.Event
+    parsed: Parsed = field(default_factory=Parsed)
 
     def __call__(self, row: InboxRow) -> Sequence[Routed]:
         try:
-            return split(row, self.books(), self.environment)
+            return split(row, self.books(), self.environment, self.parsed.take)
         except Unreadable as error:
             log.error("stored delivery cannot be read by this version", row=row.id, why=str(error))
             self.metrics.dead_letter(error.cause)

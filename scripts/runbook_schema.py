@@ -1,41 +1,60 @@
-"""The file docs/runbook.schema.json, made from the runbook's models: what an editor needs to check and complete one.
+"""The schemas of runbooks and of their tests in docs/, made from the models: with them an editor checks and completes.
 
-`python scripts/runbook_schema.py` writes it; `--check` compares, with exit code 1 when it differs. In: the models, the
-actions with their parameters, the diagnoses. Out: one JSON Schema (draft 2020-12). It says what one file can show;
+`python scripts/runbook_schema.py` writes them; `--check` compares, with exit code 1 when one differs. In: the models,
+the actions with their parameters, the diagnoses. Out: JSON Schemas (draft 2020-12). They say what one file can show;
 `prepctl runbook:check` knows the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from prepctl.rehearsal_file import MOMENT, TestFile
 from remediator.actions.registry import PARAMS
 from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.durations import PATTERN, human
+from remediator.facts import Facts
 from remediator.runbooks import Runbook
 
-FILE = Path(__file__).resolve().parents[1] / "docs" / "runbook.schema.json"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = Any  # what `json.dumps` takes
 
 
-def schema() -> dict[str, Json]:
-    """The whole schema."""
+def runbook() -> dict[str, Json]:
+    """Of a runbook."""
     made: dict[str, Json] = Runbook.model_json_schema()
     rung = made["$defs"]["Rung"]
     rung["properties"]["action"]["enum"] = sorted(PARAMS)
     rung["allOf"] = [_params(name, model) for name, model in sorted(PARAMS.items())]
     made["properties"]["diagnosis"]["items"]["enum"] = sorted(DIAGNOSES)
+    return _whole(made, "A runbook of prep-ops, format 1")
+
+
+def tests() -> dict[str, Json]:
+    """Of a file of tests; facts by the names that there are."""
+    made: dict[str, Json] = TestFile.model_json_schema()
+    names = {"propertyNames": {"enum": [each.name for each in dataclasses.fields(Facts)]}}
+    for model in ("Test", "StepTest"):
+        made["$defs"][model]["properties"]["facts"] |= names
+    return _whole(made, "Tests of a runbook of prep-ops")
+
+
+def _whole(made: dict[str, Json], title: str) -> dict[str, Json]:
     for each in _inside(made):
         _tidy(each)
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A runbook of prep-ops, format 1"}
-    return {**head, **{key: made[key] for key in made if key != "title"}}
+    return {"$schema": DRAFT, "title": title, **{key: made[key] for key in made if key != "title"}}
+
+
+MADE: Mapping[str, Callable[[], dict[str, Json]]] = {"runbook.schema.json": runbook, "runbook-test.schema.json": tests}
 
 
 def _params(action: str, model: type[BaseModel]) -> dict[str, Json]:
@@ -65,7 +84,7 @@ def _inside(node: Json) -> Iterator[dict[str, Json]]:
 
 def _tidy(node: dict[str, Json]) -> None:
     """A default as it is written in a runbook, a description on one line, and no title that only repeats the key."""
-    if node.get("pattern") == PATTERN and isinstance(node.get("default"), int | float):
+    if node.get("pattern") in (PATTERN, MOMENT) and isinstance(node.get("default"), int | float):
         node["default"] = human(node["default"]) if node["default"] else "0s"
     if isinstance(node.get("description"), str):
         node["description"] = " ".join(node["description"].split())
@@ -75,24 +94,26 @@ def _tidy(node: dict[str, Json]) -> None:
             each.pop("title", None)
 
 
-def text() -> str:
-    """The file."""
-    return json.dumps(schema(), indent=2) + "\n"
+def texts() -> dict[str, str]:
+    """Each file's text by its name."""
+    return {name: json.dumps(make(), indent=2) + "\n" for name, make in MADE.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file, or with `--check` say whether it is what would be written (exit code 1 if not)."""
-    parser = argparse.ArgumentParser(prog="scripts/runbook_schema.py", description="Make docs/runbook.schema.json.")
-    parser.add_argument("file", type=Path, nargs="?", default=FILE)
+    """Write the files, or with `--check` say which is not what would be written (exit code 1 if any)."""
+    parser = argparse.ArgumentParser(prog="scripts/runbook_schema.py", description="Make the schemas in docs/.")
+    parser.add_argument("folder", type=Path, nargs="?", default=DOCS)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
-    if not options.check:
-        options.file.write_text(text(), encoding="utf-8")
-        return 0
-    if options.file.exists() and options.file.read_text(encoding="utf-8") == text():
-        return 0
-    sys.stderr.write(f"{options.file} is not what the models say: run python scripts/runbook_schema.py\n")
-    return 1
+    stale = False
+    for name, text in texts().items():
+        file = options.folder / name
+        if not options.check:
+            file.write_text(text, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{file} is not what the models say: run python scripts/runbook_schema.py\n")
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

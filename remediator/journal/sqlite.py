@@ -2,32 +2,29 @@
 
 A whole transaction runs in one thread (one for writing, one for reading): the event loop never waits for the
 disk, a cancelled caller cannot cut a transaction in half, and it is four times as fast as a driver that crosses
-threads at every statement. `sqlite:///:memory:` runs in the caller's thread and keeps nothing: for simulations.
+threads at every statement. What waited while the last COMMIT was written goes into one transaction: under load the sync
+of the disk is shared, and alone nobody waits for company. `sqlite:///:memory:` runs in the caller's thread and keeps
+nothing: for simulations.
 """
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 
 from remediator.errors import JournalError
-from remediator.journal.store import Body, NoSpace, Unstorable, undisturbed
-from remediator.journal.transaction import Tx
+from remediator.journal.lane import DATA_FAULTS, Lane
+from remediator.journal.store import Body, NoSpace, Unstorable
 
 T = TypeVar("T")
 
-BUSY_MS = 2000
 BALLAST = 8 * 1024 * 1024  # bytes kept back for outcomes when the disk is full
-WAL_LIMIT = 64 * 1024 * 1024  # bytes; the file is cut back to this after a checkpoint
 # File systems on which SQLite's locks or fsync cannot be relied on (sqlite.org/howtocorrupt.html, section 2).
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs"})
 FULL, IOERR, CORRUPT, CANTOPEN, NOTADB, READONLY = 13, 10, 11, 14, 26, 8  # sqlite.org/rescode.html, primary codes
@@ -45,45 +42,47 @@ class SQLiteStore:
         self.broken: str | None = None
         self._clock = clock
         self._lock: int | None = None
-        self._writer: _Lane | None = None
-        self._reader: _Lane | None = None
+        self._writer: Lane | None = None
+        self._reader: Lane | None = None
 
     async def open(self) -> None:
         """Take the file. Raises JournalError: in use, on a network, not writable, not durable."""
         if self.path is None:
-            self._writer = self._reader = _Lane(None, self._clock, writes=True)
+            self._writer = self._reader = Lane(None, self._clock, self._told, self._sound)
             return
         self._lock = _take(self.path)
         try:
-            self._writer = _Lane(self.path, self._clock, writes=True)
+            self._writer = Lane(self.path, self._clock, self._told, self._sound)
             await self._writer.start()
             _sync_folder(self.path.parent)
-            self._reader = _Lane(self.path, self._clock, writes=False)
+            self._reader = Lane(self.path, self._clock, self._told)
             await self._reader.start()
         except BaseException:
             await self.close()
             raise
 
     async def write(self, body: Body[T]) -> T:
-        if self.broken is not None:
-            raise JournalError(f"the journal is broken: {self.broken}; restart the remediator to recover it")
         return await self._in(self._writer, body)
 
     async def read(self, body: Body[T]) -> T:
         return await self._in(self._reader, body)
 
-    async def _in(self, lane: _Lane | None, body: Body[T]) -> T:
+    async def _in(self, lane: Lane | None, body: Body[T]) -> T:
         if lane is None:
             raise JournalError("the journal is closed")
-        try:
-            return await lane.run(body)
-        except (DataError, IntegrityError, InterfaceError, UnicodeError, OverflowError) as error:
-            raise Unstorable(f"journal {self.path}: {error}") from error
-        except DBAPIError as error:
-            raise self._told(error) from error
+        return await lane.run(body)
 
-    def _told(self, error: DBAPIError) -> JournalError:
+    def _sound(self) -> None:
+        """Before each write, in its thread: what waited behind an I/O error must not be written either."""
+        if self.broken is not None:
+            raise JournalError(f"the journal is broken: {self.broken}; restart the remediator to recover it")
+
+    def _told(self, error: BaseException) -> BaseException:
         """Which of SQLite's errors this is. After an I/O error, pages may be lost that a later success hides."""
+        if isinstance(error, DATA_FAULTS):
+            return Unstorable(f"journal {self.path}: {error}")
+        if not isinstance(error, DBAPIError):
+            return error
         cause = error.orig
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF if isinstance(cause, sqlite3.Error) else 0
         said = f"journal {self.path}: {cause} ({getattr(cause, 'sqlite_errorname', 'no code')})"
@@ -125,90 +124,6 @@ class SQLiteStore:
         if self._lock is not None:
             os.close(self._lock)  # the lock ends with the descriptor; the file stays, removing it would race
             self._lock = None
-
-
-class _Lane:
-    """One connection in one thread."""
-
-    def __init__(self, path: Path | None, clock: Callable[[], float], *, writes: bool) -> None:
-        self._clock = clock
-        self._writes = writes
-        self._engine = _engine(path, writes=writes)
-        self._connection: Connection | None = None
-        self._thread = ThreadPoolExecutor(1, "journal-write" if writes else "journal-read") if path else None
-
-    async def start(self) -> None:
-        """Open the connection. Raises JournalError when the file cannot be used."""
-        try:
-            await self._call(self._connect)
-        except DBAPIError as error:
-            raise JournalError(f"journal cannot be opened: {error.orig}") from error
-
-    async def run(self, body: Body[T]) -> T:
-        return await self._call(lambda: self._transaction(body))
-
-    async def close(self) -> None:
-        await self._call(self._disconnect)
-        if self._thread is not None:
-            self._thread.shutdown()
-
-    async def _call(self, function: Callable[[], T]) -> T:
-        if self._thread is None:
-            return function()
-        return await undisturbed(asyncio.get_running_loop().run_in_executor(self._thread, function))
-
-    def _connect(self) -> Connection:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
-
-    def _transaction(self, body: Body[T]) -> T:
-        connection = self._connect()
-        with connection.begin():
-            return body(Tx(connection, self._clock))
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._engine.dispose()
-
-
-def _engine(path: Path | None, *, writes: bool) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path or ':memory:'}",
-        poolclass=StaticPool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000},
-        query_cache_size=1000,
-    )
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; `start` below does
-        if path is not None:
-            _pragmas(connection, writes=writes)
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-def _pragmas(connection: sqlite3.Connection, *, writes: bool) -> None:
-    """WAL with a sync at every COMMIT, read back: a build of SQLite or a file system may say no in silence."""
-    if not writes:
-        connection.execute("PRAGMA query_only = ON")
-        return
-    for pragma, value, expected in (
-        ("journal_mode", "WAL", "wal"),
-        ("synchronous", "FULL", 2),
-        ("journal_size_limit", WAL_LIMIT, WAL_LIMIT),
-    ):
-        connection.execute(f"PRAGMA {pragma} = {value}")
-        found = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-        if found != expected:
-            raise JournalError(f"journal cannot be durable: PRAGMA {pragma} is {found!r} and not {expected!r}")
 
 
 def _take(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -110,7 +111,31 @@ class TestIntake:
         await journal.store([("delivery", delivery("a", "y"))])
         await journal.route(split)
         [row] = await journal.open_episodes()
-        assert len(await journal.inbox(row.episode)) == 4
+        assert len(await journal.inbox(row.episode)) == 2, "the same word three times is one"
+
+    async def test_what_is_routed_is_claimed_in_the_same_transaction(self, journal: Journal) -> None:
+        """As many as asked for, ours at once; with nothing to route what is due is claimed all the same."""
+        await journal.store([("delivery", delivery(key)) for key in "abc"])
+        claims = await journal.take_in(split, 2)
+        assert len(claims) == 2
+        assert all(journal.lease_left(claim.episode) > 0 for claim in claims)
+        assert len(await journal.take_in(split, 2)) == 1
+        assert await journal.take_in(split, 2) == []
+
+    async def test_while_all_hands_are_full_it_only_routes(self, journal: Journal) -> None:
+        """Nothing is claimed that nobody could work on."""
+        await journal.store([("delivery", delivery("a"))])
+        assert await journal.take_in(split, 0) == []
+        assert [row.owner for row in await journal.open_episodes()] == [None]
+
+    async def test_the_same_word_again_is_told_once(self, journal: Journal) -> None:
+        """A hundred deliveries that say the same leave one row; between them another word keeps its place."""
+        again, other = delivery("k", "f"), deliveries(("k", "g"), ("k", "f"))
+        await journal.store([("delivery", again)] * 50 + [("delivery", other)] + [("delivery", again)] * 50)
+        assert await journal.route(split, limit=200) == 101
+        (episode,) = [row.episode for row in await journal.open_episodes()]
+        rows = await journal.inbox(episode)
+        assert [json.loads(row.body)["fingerprint"] for row in rows] == ["f", "g", "f"]
 
     async def test_the_fingerprint_finds_the_episode_before_the_key(self, journal: Journal) -> None:
         """A newer version that hashes another key still finds the episode it belongs to, `resolved` included."""
@@ -206,8 +231,8 @@ class TestIntake:
 
     async def test_large_batches_and_bodies(self, journal: Journal) -> None:
         """64 deliveries of 100 alerts each are routed at once, each alert to its own episode."""
-        body = deliveries(*((f"k{number}", f"f{number}") for number in range(100)))
-        await journal.store([("delivery", body)] * 64 + [("delivery", b"[]" + b" " * 5_000_000)])
+        bodies = [deliveries(*((f"k{number}", f"f{each}-{number}") for number in range(100))) for each in range(64)]
+        await journal.store([*[("delivery", body) for body in bodies], ("delivery", b"[]" + b" " * 5_000_000)])
         assert await journal.route(split, 100) == 65
         rows = await journal.open_episodes()
         assert len(rows) == 100
@@ -598,6 +623,16 @@ class TestLimits:
         await sql(journal, "DELETE FROM replicas")
         await journal.heartbeat("approve")
         await journal.heartbeat("auto")
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
+
+    async def test_another_configuration_is_told_to_all(self, journal: Journal) -> None:
+        """Mode and digest are in the replica's row when it returns, and a heartbeat does not take them back."""
+        await journal.reconfigured("shadow", "1" * 64, 10.0)
+        await journal.heartbeat("shadow")
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        row = await journal._store.read(lambda tx: tx.row(text("SELECT mode, config_digest FROM replicas")))
+        assert tuple(row) == ("shadow", "1" * 64)
+        await journal.reconfigured("auto", "2" * 64, 10.0)
         assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
 
     async def test_verify_finds_what_was_tampered_with(self, journal: Journal) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,11 @@ import pytest
 from sqlalchemy import text
 
 from remediator.clock import SystemClock
-from remediator.errors import JournalError
+from remediator.errors import Conflict, JournalError
 from remediator.journal import InboxRow, Journal
 from remediator.journal.lifetime import BOOT, HOLD_OFF
 from remediator.journal.sqlite import SQLiteStore, _file_system
+from remediator.journal.store import Unstorable
 from remediator.journal.transaction import Tx
 from tests.support.journals import BOOK, Place, ShiftedClock, acted, alert, opened, split
 
@@ -50,6 +55,31 @@ async def left_off(place: Place, journal: Journal, *, clean: bool) -> None:
     """End a run."""
     await journal.close(clean=clean)
     place.opened.remove(journal)
+
+
+class TestReload:
+    async def test_a_stricter_mode_that_cannot_be_written_holds_and_is_told_later(self, place: Place) -> None:
+        """The file is locked by somebody else: our own intents obey at once, and the next heartbeat writes it down."""
+        journal = await place.open()
+        with contextlib.closing(sqlite3.connect(place.folder / "journal.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError):
+                await journal.reconfigured("shadow", "1" * 64, 10.0)
+            assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        await journal.heartbeat("shadow")
+        row = await journal._store.read(lambda tx: tx.row(text("SELECT mode, config_digest FROM replicas")))
+        assert tuple(row) == ("shadow", "1" * 64)
+
+    async def test_a_freer_mode_that_cannot_be_written_does_not_hold(self, place: Place) -> None:
+        """Other replicas may not know of it: the stricter one counts until they do."""
+        journal = await place.open(mode="shadow")
+        with contextlib.closing(sqlite3.connect(place.folder / "journal.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(JournalError):
+                await journal.reconfigured("auto", "1" * 64, 10.0)
+            assert (await journal.facts("e", BOOK, None)).strictest_mode == "shadow"
+        await journal.heartbeat("auto")
+        assert (await journal.facts("e", BOOK, None)).strictest_mode == "auto"
 
 
 class TestOneProcess:
@@ -256,6 +286,67 @@ class TestDisk:
         first, second = json.loads(done.stdout)
         assert "IOERR" in first
         assert "broken" in second
+
+    def test_what_waits_behind_an_io_error_is_not_written(self, tmp_path: Path) -> None:
+        """Of many stores at once, exactly those are in the file that were acknowledged."""
+        done = ran(child("io_error_under_load", tmp_path / "journal.db"))
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["refused"] > 0
+        assert said["stored"] == said["acknowledged"]
+
+
+class TestTogether:
+    """What waits while a transaction is under way shares the next one."""
+
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+        store = SQLiteStore(tmp_path / "journal.db", time.time)
+        await store.open()
+        await store.write(lambda tx: tx.run(text("CREATE TABLE said (what TEXT PRIMARY KEY)")))
+        yield store
+        await store.close()
+
+    async def behind(self, store: SQLiteStore, bodies: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+        """Results and errors of bodies that all came while another one was under way."""
+        go_on = threading.Event()
+        first = asyncio.create_task(store.write(lambda tx: go_on.wait(10)))
+        waiting = [asyncio.create_task(store.write(body)) for body in bodies]
+        await asyncio.sleep(0.05)
+        go_on.set()
+        found = await asyncio.gather(first, *waiting, return_exceptions=True)
+        return found[1:]
+
+    async def test_a_sync_is_shared(self, store: SQLiteStore) -> None:
+        """Ten that wait are one transaction, each with its own result."""
+
+        def say(what: str) -> Callable[[Tx], tuple[str, int]]:
+            def body(tx: Tx) -> tuple[str, int]:
+                tx.run(text("INSERT INTO said VALUES (:what)"), {"what": what})
+                return what, id(tx)
+
+            return body
+
+        found = await self.behind(store, [say(str(number)) for number in range(10)])
+        assert [what for what, _ in found] == [str(number) for number in range(10)]
+        assert len({transaction for _, transaction in found}) == 1
+        assert len(await store.read(lambda tx: tx.rows(text("SELECT * FROM said")))) == 10
+
+    async def test_who_fails_takes_nothing_from_the_others(self, store: SQLiteStore) -> None:
+        """A refusal of its own, values that cannot be stored: each is told its own fault, all else is written."""
+
+        def say(what: str) -> Callable[[Tx], Any]:
+            return lambda tx: tx.run(text("INSERT INTO said VALUES (:what)"), {"what": what}).rowcount
+
+        def refuse(tx: Tx) -> None:
+            tx.run(text("INSERT INTO said VALUES ('half')"))
+            raise Conflict("somebody else's")
+
+        found = await self.behind(store, [say("a"), say("a"), refuse, say("b")])
+        assert (found[0], found[3]) == (1, 1)
+        assert (type(found[1]), type(found[2])) == (Unstorable, Conflict)
+        said = await store.read(lambda tx: tx.rows(text("SELECT what FROM said ORDER BY what")))
+        assert [row.what for row in said] == ["a", "b"]
 
 
 class TestInMemory:

@@ -107,8 +107,7 @@ async def live(world: SimWorld, engine: Engine, until: float, *, only_one: bool 
                 copies = [("delivery", world.body(name, status))] * rng.choice([1, 1, 2])
                 await engine.journal.store(copies)
                 told[name] = true
-        await engine.journal.route(to_alerts)
-        for claim in await engine.journal.claim(16):
+        for claim in await engine.journal.take_in(to_alerts, 16):
             await engine.drive(claim)
         await engine.journal.renew()
         world.clock.t += rng.uniform(0.5, 9.0)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import resource
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -130,6 +131,23 @@ async def io_error(file: str) -> None:
         said.append(str(error))
     await journal.close()
     say(json.dumps(said))
+
+
+async def io_error_under_load(file: str) -> None:
+    """Many stores at once when writing begins to fail, and works again at once."""
+    journal = await open_journal(file)
+    size = max(os.stat(f"{file}{end}").st_size for end in ("", "-wal"))  # noqa: PTH116 - two names of one thing
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 400_000, resource.RLIM_INFINITY))
+    stores = [journal.store([("delivery", bytes(10_000))]) for _ in range(200)]
+    found = await asyncio.gather(*stores, return_exceptions=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found += await asyncio.gather(*(journal.store([("delivery", b"")]) for _ in range(50)), return_exceptions=True)
+    await journal.close()
+    refused = sum(isinstance(one, JournalError) for one in found)
+    with sqlite3.connect(file) as database:
+        stored = database.execute("SELECT count(*) FROM inbox").fetchone()[0]
+    database.close()
+    say(json.dumps({"refused": refused, "acknowledged": len(found) - refused, "stored": stored}))
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ class Place:
             await journal.close(clean=False)
 
 
-def delivery(key: str, fingerprint: str = "") -> bytes:
-    """A stored body with one alert; `split` takes it apart."""
-    return json.dumps([{"key": key, "fingerprint": fingerprint or f"fp-{key}"}]).encode()
+def delivery(key: str, fingerprint: str = "", number: int = 0) -> bytes:
+    """A stored body with one alert; `split` takes it apart. Another number makes the same alert another word."""
+    return json.dumps([{"key": key, "fingerprint": fingerprint or f"fp-{key}", "number": number}]).encode()
 
 
 def deliveries(*pairs: tuple[str, str]) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -182,3 +183,9 @@ def boot_id() -> str:
     with contextlib.suppress(FileNotFoundError):
         return BOOT_ID.read_text().strip()
     return ""
+
+
+def peak_memory(pid: int) -> int:
+    """The most that a process has had resident so far, bytes (proc(5), VmHWM)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024  # type: ignore[index]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 
@@ -293,6 +293,16 @@ def _book(
     }
 
 
+class Surroundings(Protocol):
+    """What a remediator's settings are made of."""
+
+    run: Run
+    project: str
+    prometheus: PrometheusServer
+    alertmanager: AlertmanagerServer
+    gate: Haproxy
+
+
 class Remediator:
     """`prep-remediator` as a process, with a configuration, runbooks and a journal of its own.
 
@@ -300,7 +310,9 @@ class Remediator:
     changes   whole sections of the settings
     """
 
-    def __init__(self, world: World, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any):
+    def __init__(
+        self, world: Surroundings, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any
+    ) -> None:
         self.world = world
         self.folder = world.run.folder(f"{name}-home")
         self.port = free_port()
@@ -407,8 +419,9 @@ def delivery(
     job: str = "",
     environment: str = ENVIRONMENT,
     status: str = "firing",
+    note: str = "",
 ) -> dict[str, Any]:
-    """A webhook body of version 4 with one alert a service."""
+    """A webhook body of version 4 with one alert a service. `note` goes into each alert, to be found again by it."""
     job = job or (QUERIES_JOB if alertname == SLOW else SERVICES_JOB)
     stamp = datetime.now(UTC).isoformat()
     alerts = [
@@ -421,7 +434,7 @@ def delivery(
                 "environment": environment,
                 "severity": "P2",
             },
-            "annotations": {},
+            "annotations": {"note": note} if note else {},
             "startsAt": stamp,
             "endsAt": "0001-01-01T00:00:00Z" if status == "firing" else stamp,
         }

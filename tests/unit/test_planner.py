@@ -257,3 +257,14 @@ def test_every_limit_can_forbid_it(change: dict[str, object], reason: Reason) ->
     step = next_step(view(History().diagnosed(), world=world(), facts=facts(**change)))
     assert isinstance(step, Refuse)
     assert step.refusal.reason is reason
+
+
+def test_in_a_storm_only_the_rule_is_asked() -> None:
+    """Hundreds wait: no look at each target; who is cleared meanwhile closes, so that the storm comes to its end."""
+    many = facts(open_firing=10)
+    assert isinstance(next_step(view(History(), facts=many)), LookAtRule)
+    for answer in (Answer.YES, Answer.UNKNOWN):
+        step = next_step(view(History(), facts=many, rule=answer))
+        assert isinstance(step, Refuse)
+        assert step.refusal.reason is Reason.STORM
+    assert isinstance(next_step(view(History(), facts=many, rule=Answer.NO)), Close)

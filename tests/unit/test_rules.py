@@ -6,7 +6,7 @@ import pytest
 
 from remediator.alertmanager import silenced_by
 from remediator.errors import Permanent
-from remediator.notifications import body, muting
+from remediator.notifications import body, held, muted, silenced
 from remediator.prometheus import Sample
 from remediator.rules import RuleLook, agree, agree_causes, blind
 from remediator.world import Answer
@@ -101,14 +101,16 @@ def test_a_pattern_that_cannot_be_read_here_is_no_answer() -> None:
         silenced_by({"matchers": [matcher("a", r"\pN+", regex=True)]}, {"a": "1"})
 
 
-def test_muting_is_by_the_alerts_own_status_where_it_is_held() -> None:
-    """Silences are compared only where the alert is not there."""
+def test_an_alert_that_is_held_is_judged_by_its_own_status() -> None:
+    """Held is who has the name and the target; silences are compared only where the alert is not there."""
     labels = {"alertname": "A", "service": "x", "environment": "e"}
+    there = {"labels": labels, "status": {"silencedBy": [], "inhibitedBy": ["f1"], "mutedBy": ["f1"]}}
+    assert held([there], ["A"], {"service": "x"}) == [there]
+    assert held([there], ["B"], {"service": "x"}) == held([there], ["A"], {"service": "y"}) == []
+    assert muted([there]) == ("inhibited by alert f1", "time interval f1")
     silence = {"id": "s1", "matchers": [matcher("service", "x")]}
-    held = {"labels": labels, "status": {"silencedBy": [], "inhibitedBy": ["f1"], "mutedBy": ["f1"]}}
-    assert muting([held], [silence], ["A"], {"service": "x"}, labels) == ("inhibited by alert f1", "time interval f1")
-    assert muting([held], [silence], ["B"], {"service": "x"}, labels) == ("silence s1",)
-    assert muting([], [], ["A"], {"service": "x"}, labels) == ()
+    assert silenced([silence], ["A"], labels) == ("silence s1",)
+    assert silenced([silence], ["A"], {"service": "y"}) == silenced([], ["A"], labels) == ()
 
 
 def test_the_same_alerts_give_the_same_body() -> None:

@@ -1,4 +1,4 @@
-"""docs/runbook.schema.json: what the models say, and what an editor makes of it is what the remediator does."""
+"""The schemas in docs/: what the models say, and what an editor makes of them is what the programs do."""
 
 from __future__ import annotations
 
@@ -20,21 +20,35 @@ from tests.unit.cases import RUNBOOK
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "runbooks").glob("*.yml"))
+STORIES = sorted((ROOT / "runbooks" / "tests").glob("*.yml"))
 SCHEMA = json.loads((ROOT / "docs" / "runbook.schema.json").read_text())
+TESTS = json.loads((ROOT / "docs" / "runbook-test.schema.json").read_text())
 EDITOR = jsonschema_rs.validator_for(SCHEMA)
 LINE = "# yaml-language-server: $schema=../docs/runbook.schema.json"
 
 
-def test_it_is_what_the_models_say() -> None:
-    """A field that was added, a number that was changed: the schema is made anew."""
+def test_they_are_what_the_models_say() -> None:
+    """A field that was added, a number that was changed: the schemas are made anew."""
     script = [sys.executable, str(ROOT / "scripts" / "runbook_schema.py"), "--check"]
     done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_is_a_schema() -> None:
-    """By its own meta-schema."""
+def test_they_are_schemas() -> None:
+    """By their own meta-schema."""
     jsonschema_rs.meta.validate(SCHEMA)
+    jsonschema_rs.meta.validate(TESTS)
+
+
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_tests_of_shipped_runbooks_are_good_to_an_editor(path: Path) -> None:
+    """And name their schema; a typing mistake in one is seen."""
+    told = yaml.safe_load(path.read_text())
+    editor = jsonschema_rs.validator_for(TESTS)
+    assert [error.message for error in editor.iter_errors(told)] == []
+    assert path.read_text().splitlines()[0] == LINE.replace("../docs/runbook", "../../docs/runbook-test")
+    for wrong in ({"facts": {"open_fire": 1}}, {"world": {"rule": "maybe"}}, {"starts_at": "soon"}, {"step_test": []}):
+        assert not editor.is_valid({**told, "tests": [{**told["tests"][0], **wrong}]})
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
