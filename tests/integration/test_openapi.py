@@ -59,7 +59,7 @@ async def remediator(run: Run, tmp_path: Path) -> AsyncIterator[Service]:
     (tmp_path / "remediator.yml").write_text(yaml.safe_dump(made.model_dump(mode="json")))
     url = f"http://127.0.0.1:{port}"
     argv = ["prep-remediator", f"--config.file={tmp_path}/remediator.yml"]
-    with Service(run, argv, ready_url=f"{url}/-/healthy", name="remediator") as service:
+    with Service(run, argv, ready_url=f"{url}/-/healthy", name="remediator", start_seconds=60) as service:
         yield service
 
 
