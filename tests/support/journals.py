@@ -61,7 +61,8 @@ class Place:
 
 def delivery(key: str, fingerprint: str = "", number: int = 0) -> bytes:
     """A stored body with one alert; `split` takes it apart. Another number makes the same alert another word."""
-    return json.dumps([{"key": key, "fingerprint": fingerprint or f"fp-{key}", "number": number}]).encode()
+    said: dict[str, object] = {"key": key, "fingerprint": fingerprint or f"fp-{key}"}
+    return json.dumps([said | ({"number": number} if number else {})]).encode()
 
 
 def deliveries(*pairs: tuple[str, str]) -> bytes:
