@@ -5,7 +5,8 @@ next call that would have changed one of the two, and calls are one boundary whe
 
     pages of a transaction   SQLite takes none of them before the last one, which says "commit", is whole
                              (sqlite.org/fileformat2.html, 4.1)
-    statements on PostgreSQL the server rolls back what it has not been told to commit
+    statements on PostgreSQL the server rolls back what it has not been told to commit; a COMMIT after answers that
+                             tell of no changed row ("UPDATE 0") is one of nothing
     evidence                 nothing names it before the journal does; another capture goes to a folder of its own
     questions                GET and SELECT change nothing at whoever is asked
     checkpoint               the pages stay in the log of writes until all of them are in the database
@@ -23,9 +24,11 @@ from tests.faults.kills import Call, Point, Scope
 
 WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate", "fsync", "fdatasync")
 SENDS = ("sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "shutdown")
-EVERYTHING = Scope(WRITES + SENDS)
+SEEN = (*WRITES, *SENDS, "recvfrom")  # and what the journal's server answers
+EVERYTHING = Scope(SEEN)
 _TCP = re.compile(r"TCP:\[[\d.]+:(\d+)->[\d.]+:(\d+)\]")
 _EFFECT = "prep-remediator attempt"  # at the head of the statement that ends a query, and of no other
+_CHANGED = re.compile(r"(?:INSERT 0|UPDATE|DELETE) [1-9]")  # the tags of a completed statement (manual, 55.7)
 _QUESTION, _NOBODY = "", "nobody"
 
 
@@ -62,6 +65,7 @@ class _Names:
     places: Places
     commits: int = 0
     asked: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def of(self, call: Call) -> str:
         """The boundary that a call belongs to; `_QUESTION` for one that changes nothing that counts."""
@@ -90,14 +94,17 @@ class _Names:
         raise Unforeseen(f"{call.name} on {path}: {call.text[:80]}")
 
     def _sent(self, call: Call, here: int, there: int) -> str:
-        if call.name == "shutdown":
+        if call.name == "recvfrom" and _CHANGED.search(call.text):
+            self.changed.add(call.on)
+        if call.name in ("recvfrom", "shutdown"):
             return _QUESTION
         if here == self.places.listens:
             return "webhook: its answer"
         server = self.places.servers.get(there, _NOBODY)
         if server == "journal":
-            if "COMMIT" not in call.text:
+            if "COMMIT" not in call.text or call.on not in self.changed:
                 return _QUESTION
+            self.changed.remove(call.on)
             self.commits += 1
             return f"commit {self.commits}"
         if server == "target":
@@ -148,9 +155,9 @@ def _point(calls: Sequence[Call], places: Places, main: int) -> Point:
     if syncs and syncs[-1] == len(calls) - 1:
         return sync(places, len(syncs))
     if last.thread == main:
-        scope = Scope(SENDS + WRITES, threads=False)
+        scope = Scope(SEEN, threads=False)
     elif last.on == str(places.wal):
-        scope = Scope(SENDS + WRITES, path=Path(last.on).name)
+        scope = Scope(SEEN, path=Path(last.on).name)
     else:
         scope = Scope((last.name,))
     since = calls[syncs[-1] + 1 :] if syncs else calls
