@@ -28,6 +28,7 @@ from remediator.matching import params_of
 from remediator.narrative import clock
 from remediator.people import OwnAlert
 from remediator.planner import (
+    Allowed,
     AskApproval,
     Close,
     Diagnose,
@@ -194,10 +195,8 @@ class Engine:
                 return await self._refuse(run, refusal, rung_name, until)
             case Diagnose(rung):
                 return await self._diagnose(run, rung, now)
-            case WouldAct(rung, world):
-                await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
-            case AskApproval(rung, world):
-                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._question(step, rung, world))
+            case WouldAct() | AskApproval() | Allowed():
+                await self._propose(run, step)
             case Intend():
                 return await self._act(run, step)
             case SettleDoubt(attempt):
@@ -268,13 +267,16 @@ class Engine:
 
     # -- acting -----------------------------------------------------------------------------------------
 
-    def _question(self, step: AskApproval, rung: Rung, world: World) -> dict[str, Any]:
-        return self._proposal(rung, world) | {
-            "digest": step.digest,
-            "good_until": step.good_until,
-            "persons": step.persons,
-            "try": step.attempt,
-        }
+    async def _propose(self, run: Run, step: WouldAct | AskApproval | Allowed) -> None:
+        """Write down what is not done: by a shadow, before a person's yes, or for a while."""
+        match step:
+            case WouldAct(rung, world):
+                await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
+            case Allowed(rung, waits):
+                await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits})
+            case AskApproval(rung, world, digest, good_until, persons, attempt):
+                asked = {"digest": digest, "good_until": good_until, "persons": persons, "try": attempt}
+                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world) | asked)
 
     def _proposal(self, rung: Rung, world: World) -> dict[str, Any]:
         """What would be done, for a shadow and for an approval."""

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
     VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
     NEEDS_APPROVAL = "needs_approval"  # as would_act, and: digest, good_until, persons, try
+    ALLOWED = "allowed"  # rung, waits|None: what forbade it is over, and it waits for a person or as a shadow again
     APPROVED = "approved"  # approval, who, reason
     DECLINED = "declined"  # approval, who, reason
     HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity

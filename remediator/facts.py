@@ -29,7 +29,7 @@ class Facts:
     storm_overridden  a person has ended the storm, and the number of open episodes has not been low since
     releasing         who goes first after a storm or a pause, as a phrase; None when this episode may go
     demoted           why the runbook may only ask for approval by now, None while it may do what its mode says
-    recent            the runbook's latest judged attempts since it was last restored, newest first: proven fixed?
+    recent            the runbook's latest episodes that acted since it was last restored, newest first: proven fixed?
     fixed_lately      proven fixes of this runbook on this resource within RECURRENCE_WINDOW
     """
 

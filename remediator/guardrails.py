@@ -66,12 +66,12 @@ def demotion(facts: Facts, guards: Guards) -> str | None:
     """Why the runbook may only ask by now: a person has not restored it yet, or its budget is spent this moment."""
     if facts.demoted:
         return facts.demoted
-    judged = facts.recent[: guards.budget_attempts]
+    judged = facts.recent[: guards.budget_episodes]
     failures = len(judged) - sum(judged)
     if failures < guards.budget_failures:
         return None
     return (
-        f"{failures} of its last {len(judged)} attempts were not proven fixed; {guards.budget_failures} are too many."
+        f"{failures} of its last {len(judged)} episodes were not proven fixed; {guards.budget_failures} are too many."
     )
 
 

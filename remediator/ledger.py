@@ -239,6 +239,10 @@ def _needs_approval(ledger: Ledger, event: Event) -> Ledger:
     return replace(ledger, approvals=(*ledger.approvals, approval), refused=None)
 
 
+def _allowed(ledger: Ledger, _: Event) -> Ledger:
+    return replace(ledger, refused=None)
+
+
 def _approved(ledger: Ledger, event: Event) -> Ledger:
     return _answer(ledger, event, lambda one: replace(one, approved_by=(*one.approved_by, event.data["who"])))
 
@@ -325,6 +329,7 @@ _APPLY = {
     Kind.DIAGNOSED: _diagnosed,
     Kind.WOULD_ACT: _would_act,
     Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.ALLOWED: _allowed,
     Kind.APPROVED: _approved,
     Kind.DECLINED: _declined,
     Kind.INTENT: _intent,

@@ -84,7 +84,7 @@ def _why_not(ledger: Ledger, events: Sequence[Event], now: float) -> str:
         wait = ledger.earliest - now if ledger.earliest is not None else 0.0
         again = f" Decided again in {human(wait)}." if wait > 0 else ""
         return f"Not acting ({ledger.refused}): {refused.data['sentence']}{again}"
-    if last.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.APPROVED, Kind.VERDICT):
+    if last.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.ALLOWED, Kind.APPROVED, Kind.VERDICT):
         return line(last)
     return f"Deciding: {line(last)}"
 
@@ -134,6 +134,11 @@ def _would_act(data: Data) -> str:
 
 def _needs_approval(data: Data) -> str:
     return f"Waits for a person to approve {data['action']} on {data['resource']}: {data['summary']}"
+
+
+def _allowed(data: Data) -> str:
+    then = "it waits for a person again" if data["waits"] else "a shadow would act"
+    return f"Nothing forbids rung {data['rung']} any more; {then}."
 
 
 def _approved(data: Data) -> str:
@@ -213,6 +218,7 @@ _LINES = {
     Kind.PROVING: _proving,
     Kind.VERDICT: _verdict,
     Kind.NEEDS_APPROVAL: _needs_approval,
+    Kind.ALLOWED: _allowed,
     Kind.APPROVED: _approved,
     Kind.DECLINED: _declined,
     Kind.HANDED_OVER: _handed_over,

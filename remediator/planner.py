@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 
 from remediator.actions.base import Item, Risk
@@ -138,6 +139,14 @@ class AskApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """Write down that what forbade it is over: it waits for a person again, or as a shadow (`waits` None)."""
+
+    rung: Rung
+    waits: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class Intend:
     """Write the intent, under the lock and with the limits judged again, then act. It consumes the approval, if any."""
 
@@ -191,6 +200,7 @@ Step = (
     | Diagnose
     | WouldAct
     | AskApproval
+    | Allowed
     | Intend
     | SettleDoubt
     | RecordProof
@@ -366,8 +376,8 @@ def _allowed(view: View, case: Case, world: World) -> Step:
     ledger, rung = view.ledger, case.rung
     mode = mode_of(view.facts, case.book, view.settings.guards)
     if mode == "shadow":
-        return Wait(view.now + STANDING) if rung.name in ledger.would_act else WouldAct(rung, world)
-    if mode == "approve" or case.must_ask:
+        return _waits(view, rung, None) if rung.name in ledger.would_act else WouldAct(rung, world)
+    if mode == "approve" or case.must_ask or _declined(view, rung):
         return _asked(view, case, world)
     return Intend(rung, world, case)
 
@@ -380,7 +390,7 @@ def _asked(view: View, case: Case, world: World) -> Step:
         return Intend(rung, world, case, approved.id)
     attempt, digest = ledger.tries(rung.name) + 1, digest_of(rung, world)
     asked = ledger.approval
-    if asked is not None and asked.rung == rung.name and asked.declined_by:
+    if asked is not None and _declined(view, rung):
         said = f"{asked.declined_by} declined it: {asked.reason}"
         return _refuse(view, Refusal(Reason.DECLINED, said, view.now + STANDING), rung)
     if asked is None or (asked.rung, asked.attempt, asked.digest) != (rung.name, attempt, digest) or asked.used:
@@ -390,7 +400,18 @@ def _asked(view: View, case: Case, world: World) -> Step:
         waited = human(asked.good_until - asked.asked_at)
         what = "Approved but not done" if asked.given else "No answer"
         return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
-    return Wait(min(view.now + STANDING, asked.good_until))
+    return _waits(view, rung, Reason.NEEDS_APPROVAL, asked.good_until)
+
+
+def _waits(view: View, rung: Rung, why: Reason | None, until: float = math.inf) -> Step:
+    """It waits on; if something had forbidden it meanwhile, that is over, and must not look as if it were not."""
+    return Allowed(rung, why) if view.ledger.refused else Wait(min(view.now + STANDING, until))
+
+
+def _declined(view: View, rung: Rung) -> bool:
+    """A person said no to this rung: that holds for the episode, also when it might go without asking by now."""
+    asked = view.ledger.approval
+    return asked is not None and asked.rung == rung.name and asked.declined_by is not None
 
 
 def _approval(view: View, rung: Rung) -> Approval | None:

@@ -204,10 +204,10 @@ class Guards(Strict):
     storm_calm: Duration = Field(default=600.0, gt=0)
     """A storm is over when there have been fewer such episodes for so long, or when a person says so. Then one after
     the other is released, the most severe first, each proven before the next; so it is after a pause of all."""
-    budget_attempts: int = Field(default=10, ge=3, le=20)
-    """The automation's own budget: of so many latest attempts of a runbook ..."""
+    budget_episodes: int = Field(default=10, ge=3, le=20)
+    """The automation's own budget: of a runbook's so many latest episodes in which it acted ..."""
     budget_failures: int = Field(default=3, ge=1)
-    """... this many that are not proven fixed demote it: it asks for approval until a person restores it."""
+    """... this many whose last attempt is not proven fixed demote it: it only asks until a person restores it."""
     look_max_age: Duration = Field(default=5.0, gt=0, le=5.0)
     """An intent rests on a look that is at most this old; also the limit for the preview in it."""
     start_within: Duration = Field(default=10.0, gt=0, le=10.0)

@@ -52,9 +52,9 @@ _INDEX = (
 )
 _REFUSED = update(episodes).where(episodes.c.episode == bindparam("of")).values(refused=bindparam("why"))
 _WAITS = frozenset(
-    {Kind.REFUSED, Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.APPROVED, Kind.INTENT, Kind.HANDED_OVER, Kind.CLOSED}
+    {Kind.REFUSED, Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.ALLOWED, Kind.INTENT, Kind.HANDED_OVER, Kind.CLOSED}
 )
-"""After these an episode waits for another reason than before, or for none."""
+"""After these an episode waits for another reason than before, or for none. One of two approvals changes nothing."""
 _CHARGED = {
     kind: (name, update(charges).where(charges.c.attempt == bindparam("of")).values({name: bindparam("to")}))
     for kind, name in ((Kind.OUTCOME, "result"), (Kind.SETTLED, "settlement"), (Kind.VERDICT, "verdict"))
@@ -194,8 +194,9 @@ def charge_state(tx: Tx, event: Event) -> None:
 def waits(tx: Tx, event: Event) -> None:
     """Keep why the episode waits where others see it without folding."""
     if event.kind in _WAITS:
-        why = event.data.get("reason") if event.kind is Kind.REFUSED else None
-        tx.run(_REFUSED, {"of": event.episode, "why": "needs_approval" if event.kind is Kind.NEEDS_APPROVAL else why})
+        asks = event.kind is Kind.NEEDS_APPROVAL
+        why = {Kind.REFUSED: "reason", Kind.ALLOWED: "waits"}.get(event.kind, "")
+        tx.run(_REFUSED, {"of": event.episode, "why": "needs_approval" if asks else event.data.get(why)})
 
 
 def reindex(tx: Tx, episode: str, index: EpisodeIndex) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, case, exists, func, or_, select, update
 
 from remediator.events import OWN, Event, Kind
 from remediator.facts import RECURRENCE_WINDOW
@@ -24,7 +24,7 @@ from remediator.reasons import Reason
 CALM = "calm"
 """Who has ended a storm that ended by itself."""
 LOOK_BACK = 20
-"""Judged attempts of a runbook that its budget may look at."""
+"""Episodes of a runbook that its budget may look at."""
 RELEASE_WITHIN = 86400.0
 """Seconds after its end in which a storm or a pause still orders what it held back."""
 HELD_BACK = (Reason.STORM.value, Reason.PAUSED.value, Reason.RELEASING.value)
@@ -183,11 +183,14 @@ _STATES = select(
         "fixed_lately",
     ),
 )
+_LATER = charges.alias("later")
 _RECENT = (
     select(case((charges.c.verdict == "fixed", True), else_=False).label("fixed"))
     .where(
         charges.c.runbook == bindparam("book"),
         _JUDGED,
+        # Of each episode the last: a mild rung that did not help is no failure when the next one did.
+        ~exists().where(_LATER.c.episode == charges.c.episode, _LATER.c.at > charges.c.at),
         charges.c.at
         > select(func.coalesce(func.max(demotions.c.ended_at), 0.0))
         .where(demotions.c.runbook == bindparam("book"))

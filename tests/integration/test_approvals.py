@@ -148,8 +148,11 @@ async def test_two_persons_are_two_persons(ask: Asker) -> None:
         {"approval": number, "who": "ada", "reason": ""},
     )
     await journal.append([yes])
-    # asked on: still one question that waits
-    assert (await journal.episode(episode)).refused is None  # type: ignore[union-attr]
+    (row,) = (await ask(VERA, "GET", "/approvals"))[1]["approvals"]
+    assert (row["id"], row["approved_by"]) == (number, ["ada"]), "it waits for another one"
+    status, said = await ask(ADA, "POST", f"/approvals/{number}/approve", digest=DIGEST)
+    assert (status, said["error"]["code"]) == (409, "approved_already")
+    assert (await ask(BOB, "POST", f"/approvals/{number}/approve", digest=DIGEST))[0] == 202
 
 
 async def test_a_storm_and_a_demotion_are_ended_by_people(ask: Asker) -> None:

@@ -178,6 +178,20 @@ async def test_a_demotion_lasts_until_a_person_restores_it(journal: Journal) -> 
     assert (await journal.facts("e", BOOK, None)).recent == (False,)
 
 
+async def test_a_mild_rung_that_did_not_help_is_no_failure_when_the_next_one_did(journal: Journal) -> None:
+    """A ladder is meant to be climbed: of each episode the last attempt counts."""
+    episode = await firing(journal, "k")
+    mild = await act(journal, episode)
+    await journal.outcome(event(episode, 4, Kind.OUTCOME, attempt=mild, result="done"))
+    await journal.append([event(episode, 5, Kind.VERDICT, attempt=mild, verdict="not_fixed")])
+    assert (await journal.facts("e", BOOK, None)).recent == (False,)
+    await sql(journal, "UPDATE charges SET at = at - 1")
+    harsh = await act(journal, episode)
+    await journal.outcome(event(episode, 7, Kind.OUTCOME, attempt=harsh, result="done"))
+    await journal.append([event(episode, 8, Kind.VERDICT, attempt=harsh, verdict="fixed")])
+    assert (await journal.facts("e", BOOK, None)).recent == (True,)
+
+
 async def test_an_attempt_in_doubt_counts_as_a_failure_of_its_runbook(journal: Journal) -> None:
     """Whatever people find out later, the automation did not know what it had done."""
     episode = await firing(journal, "k")

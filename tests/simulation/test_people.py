@@ -177,20 +177,20 @@ async def test_the_pause_file_is_a_pause_of_the_journal(tmp_path: Path) -> None:
 
 
 async def test_a_runbook_that_does_not_help_is_demoted(tmp_path: Path) -> None:
-    """Two rungs fail on one service, one on the next: from then on it asks, for a third one, too."""
+    """Both rungs fail on one service after the other: with the third failure it asks, also for the next rung."""
     world = SimWorld(7)
-    for number in range(3):
+    for number in range(4):
         name = f"s{number}"
-        world.services[name] = SimService(name, after="stays", sick_since=START + 3700 * number)
+        world.services[name] = SimService(name, after="stays", sick_since=START + 90_000 * number)
     async with process(world, tmp_path / "j.db") as (engine, journal):
-        for number in range(3):
-            await live(world, engine, START + 3700 * number + 1300)
+        for number in range(4):
+            await live(world, engine, START + 90_000 * number + 1300)
             world.services[f"s{number}"].sick_since = None
-            await live(world, engine, START + 3700 * number + 1500)
-            world.clock.t = max(world.clock.t, 3700.0 * (number + 1))
+            await live(world, engine, START + 90_000 * number + 1500)
+            world.clock.t = max(world.clock.t, 90_000.0 * (number + 1))
         demoted = await journal.demoted()
         assert [one.runbook for one in demoted] == [BOOK.name]
-        assert [effect.service for effect in world.effects] == ["s0", "s0", "s1"]
+        assert [effect.service for effect in world.effects] == ["s0", "s0", "s1", "s1", "s2"]
         assert "RemediationNeedsApproval" in {page.alertname for page in world.pages}
         await journal.restore(BOOK.name, "ada", "mended")
         assert await journal.demoted() == []

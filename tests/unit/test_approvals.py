@@ -11,7 +11,7 @@ from remediator import guardrails
 from remediator.actions.base import Risk
 from remediator.events import Kind
 from remediator.guardrails import Case, mode_of
-from remediator.planner import AskApproval, HandOver, Intend, Refuse, Wait, digest_of, next_step
+from remediator.planner import Allowed, AskApproval, HandOver, Intend, Refuse, Wait, digest_of, next_step
 from remediator.reasons import Reason
 from remediator.world import Answer
 from tests.unit.cases import NOW, History, book, facts, preview, settings, view, world
@@ -113,6 +113,24 @@ def test_an_approval_that_is_too_old_is_handed_over() -> None:
         assert isinstance(over, HandOver)
         assert over.reason == "approval_expired"
         assert over.sentence.startswith(said)
+
+
+def test_what_forbade_it_for_a_while_leaves_the_question_as_it_was() -> None:
+    """It is written down that nothing forbids it any more: whoever lists what waits must see it again, the same."""
+    history = asked().add(Kind.REFUSED, NOW - 30, reason="muted", sentence="s", earliest=None, rung="mild")
+    assert step(history) == Allowed(MILD, Reason.NEEDS_APPROVAL)
+    history.add(Kind.ALLOWED, NOW - 20, rung="mild", waits="needs_approval")
+    assert step(history) == Wait(NOW + 60)
+    shadow = History().diagnosed().add(Kind.WOULD_ACT, NOW - 50, rung="mild")
+    shadow.add(Kind.REFUSED, NOW - 30, reason="storm", sentence="s", earliest=None, rung="mild")
+    assert step(shadow, facts=facts(strictest_mode="shadow")) == Allowed(MILD, None)
+
+
+def test_a_decline_holds_when_it_need_not_ask_any_more() -> None:
+    """The runbook was restored meanwhile: what a person has declined is not done by itself."""
+    refuse = step(answered(asked(), Kind.DECLINED, reason="mine"), book=book())
+    assert isinstance(refuse, Refuse)
+    assert refuse.refusal.reason is Reason.DECLINED
 
 
 def test_a_decline_holds_for_the_episode() -> None:

@@ -46,6 +46,7 @@ def test_every_kind_of_event_has_a_sentence() -> None:
             "resource": "r",
             "summary": "restart it",
         },
+        Kind.ALLOWED: {"rung": "mild", "waits": "needs_approval"},
         Kind.APPROVED: {"approval": "a", "who": "ada", "reason": ""},
         Kind.DECLINED: {"approval": "a", "who": "ada", "reason": "not now"},
         Kind.SETTLED: {"attempt": "a1", "settlement": "done", "detail": "seen", "by": "target"},
