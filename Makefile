@@ -17,10 +17,12 @@ demo: setup ## start a small Prep, break it twice, watch it heal (KEEP=1 leaves 
 demo-down: ## take down what `make demo KEEP=1` left up
 	@scripts/demo-down
 
-test: setup ## checks and every test, on real servers
+test: ## checks and every test, on real servers
+	@scripts/setup --test
 	@scripts/engine run scripts/test $(ARGS)
 
-campaign: setup ## the tests that are too long for every run
+campaign: ## the tests that are too long for every run
+	@scripts/setup --test
 	@scripts/engine run scripts/test -m campaign $(ARGS)
 
 bench: ## measure a scrape beside the exporters that a team would run instead

@@ -383,8 +383,10 @@ class TestWakeUps:
 
         async def bring(journal: Journal, seed: int) -> None:
             draw = random.Random(seed)
-            for _ in range(stored // 3 // 4):
-                await journal.store([("delivery", delivery(f"k{draw.randrange(6)}")) for _ in range(4)])
+            for turn in range(stored // 3 // 4):
+                first = (1 + seed) * stored + 4 * turn  # no two say the same: the same word twice in a row is told once
+                bodies = [delivery(f"k{draw.randrange(6)}", number=first + each) for each in range(4)]
+                await journal.store([("delivery", body) for body in bodies])
                 await journal.route(split)
 
         async def work(journal: Journal, seed: int) -> None:
