@@ -27,6 +27,7 @@ PARALLEL = 16  # episodes driven at once; the rest stays due
 ACTIVE_APART = 10.0  # seconds between two readings at least: a stream of dead letters must not become one of questions
 BEHIND, LOOK_AGAIN = 0.25, 0.01  # seconds for which deliveries that wait go first, and between two looks at them
 ROUTED = 256  # deliveries in one round: the more at once, the fewer times an episode hears the same word
+WATCH = 1.0  # seconds between two looks at storms and the pause file
 GRACE = 8.0  # seconds that running steps get at shutdown before they are cancelled into doubt
 
 
@@ -58,6 +59,7 @@ class Loop:
             rounds = [
                 group.create_task(self._leases()),
                 group.create_task(self._sweeps()),
+                group.create_task(self._watching()),
                 group.create_task(self._active_alerts()),
                 group.create_task(self._wake_on_stop()),
             ]
@@ -135,10 +137,16 @@ class Loop:
         while True:
             if engine.clock_stepped() is not None:
                 await self._try(engine.hold_off_after_step)
-            await self._try(self.watch.tick)
             await self._try(engine.journal.renew)
             await self._try(lambda: engine.journal.heartbeat(engine.settings.mode))
             await engine.clock.sleep(engine.settings.journal.renew)
+
+    async def _watching(self) -> None:
+        """Storms and the pause file: a round of its own, as telling people takes its time and leases must not wait."""
+        while True:
+            await self._try(self.watch.tick)
+            await self._try(self.watch.tell)
+            await self.engine.clock.sleep(WATCH)
 
     async def _sweeps(self) -> None:
         """Each minute: wake what nobody would wake, and tell people of bodies that could not be read."""

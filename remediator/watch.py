@@ -29,38 +29,41 @@ STEPS = (
 class Watch:
     """One replica's part; every replica does the same, and the journal's lock makes it once.
 
-    `tick` goes every couple of seconds, and after deliveries were routed. Raises JournalError.
+    `tick` goes each second, and after something was claimed; it asks nobody but the journal (raises JournalError), as
+    the next claims wait for it. `tell` may wait for an Alertmanager that does not answer, so nothing waits for it.
     """
 
     engine: Engine
     _storm: Storm | None = None
+    _told: Storm | None = None
     _told_at: float = field(default=float("-inf"))  # boot time
     _file_pause: int | None = None
     _looked: bool = False
 
     async def tick(self) -> None:
-        """Look, write what changed, and tell people."""
+        """Look, and write what changed."""
         await self._pause_file()
         guards = self.engine.settings.guards
-        before, self._storm = (
-            self._storm,
-            await self.engine.journal.turn_storm(guards.storm_episodes, guards.storm_calm),
-        )
-        if self._storm is not None:
-            if before is None or self.engine.clock.boottime() - self._told_at >= STANDING:
-                await self._tell(self._storm, resolved=False)
-        elif before is not None:
-            log.warning("the storm is over", most=before.most)
-            await self._tell(before, resolved=True)
+        self._storm = await self.engine.journal.turn_storm(guards.storm_episodes, guards.storm_calm)
 
-    async def _tell(self, storm: Storm, *, resolved: bool) -> None:
+    async def tell(self) -> None:
+        """Tell people of a storm when it begins, each minute, and when it is over."""
+        now, told = self._storm, self._told
+        if now is not None and (told is None or self.engine.clock.boottime() - self._told_at >= STANDING):
+            if await self._post(now, resolved=False):
+                self._told, self._told_at = now, self.engine.clock.boottime()
+        elif now is None and told is not None and await self._post(told, resolved=True):
+            log.warning("the storm is over", most=told.most)
+            self._told = None
+
+    async def _post(self, storm: Storm, *, resolved: bool) -> bool:
         summary = f"A storm of up to {storm.most} episodes at once: the remediator begins nothing until it is over."
         # no count in the labels: it is one page, however the storm grows
         alert = OwnAlert(STORM, "P1", "remediator", SYMPTOM, "", summary, STEPS, resolved)
-        if await self.engine.people.post([alert]):
-            self._told_at = self.engine.clock.boottime()
-        else:
+        taken = await self.engine.people.post([alert])
+        if not taken:
             log.error("no Alertmanager takes our alert", alertname=STORM)
+        return taken
 
     async def _pause_file(self) -> None:
         """The file's pause begins and ends with the file, also when the process was started anew in between."""

@@ -121,6 +121,7 @@ _UNPROVED = text("verdict IS NULL")
 Index("charges_resource", charges.c.resource, charges.c.at)
 Index("charges_runbook", charges.c.runbook, charges.c.at)
 Index("charges_at", charges.c.at)
+Index("charges_episode", charges.c.episode, charges.c.at)
 Index("charges_unproved", charges.c.resource, sqlite_where=_UNPROVED, postgresql_where=_UNPROVED)
 
 documents = Table(

@@ -144,16 +144,19 @@ async def test_a_storm_is_one_page_and_is_released_one_by_one(tmp_path: Path) ->
         while world.clock.t < 400:
             await live(world, engine, world.clock.now() + 5)
             await watch.tick()
+            await watch.tell()
         assert world.effects == []
         pages = {(page.alertname, page.symptom, page.episode) for page in world.pages}
         assert pages == {("RemediationStorm", "remediation-storm", "")}
         assert len(told(world, "RemediationStorm")) >= 4, "told once is not told: it is a standing state"
         await journal.end_storm("ada", "the cause is gone")
         await watch.tick()
+        await watch.tell()
         assert told(world, "RemediationStorm")[-1] is True
         while world.clock.t < 1500:
             await live(world, engine, world.clock.now() + 5)
             await watch.tick()
+            await watch.tell()
     at = sorted(effect.at for effect in world.effects)
     assert len(at) == BOOK.limits.per_hour
     assert all(later - before >= BOOK.proof.hold for before, later in pairwise(at)), at

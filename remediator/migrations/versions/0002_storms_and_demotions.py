@@ -36,11 +36,13 @@ def upgrade() -> None:
         sa.Column("ended_by", sa.Text),
         sa.Column("reason", sa.Text),
     )
+    op.create_index("charges_episode", "charges", ["episode", "at"])
     op.create_index("demotions_runbook", "demotions", ["runbook", "ended_at"])
 
 
 def downgrade() -> None:
     """Storms and demotions are forgotten."""
+    op.drop_index("charges_episode", "charges")
     op.drop_table("demotions")
     op.drop_table("storms")
     op.drop_column("episodes", "refused")
