@@ -15,6 +15,7 @@ from sqlalchemy import text
 from remediator.errors import Conflict, JournalError
 from remediator.events import Kind
 from remediator.journal import Claim, EpisodeIndex, Journal
+from remediator.journal.migrate import migrate
 from remediator.journal.transaction import Tx
 from tests.support.journals import (
     BOOK,
@@ -26,6 +27,7 @@ from tests.support.journals import (
     delivery,
     event,
     intent,
+    next_version,
     once,
     opened,
     split,
@@ -575,3 +577,24 @@ async def test_a_taken_over_episode_is_the_new_owners(place: Place) -> None:
     await a.release(episode, 0.0)
     assert await b.events(episode) == []
     await b.append([event(episode, 1, Kind.OPENED)], takes=[row.id for row in await b.inbox(episode)])
+
+
+class TestRollingUpgrade:
+    """Replicas of two versions at once. The newer one is its migration; the program is the same."""
+
+    async def test_a_running_replica_of_the_version_before_goes_on(self, place: Place, tmp_path: Path) -> None:
+        """Its claims, intents, outcomes and intake hold while the tables grow under it, and a second of it starts."""
+        old = await place.open("old", lease=60.0)
+        episode, attempt = await acted(old, "k")
+        other = await opened(old, "other")
+        newer = await place.open("newer")
+        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0002", oldest="0002")))
+        await old.outcome(event(episode, 3, Kind.OUTCOME, await old.now(), attempt=attempt, result="done"))
+        new = intent(other, 2, await old.now(), resource="docker:shop/other")
+        assert await old.intend(new, runbook=BOOK, resource="docker:shop/other", decide=allow) is None
+        again = await place.open("old again")
+        await again.store([("delivery", delivery("later"))])
+        assert len(await old.take_in(split, 1)) == 1
+        await old.renew()
+        assert not await again.claim(10), "leases hold over versions"
+        assert (await again.verify()) == []
