@@ -39,7 +39,8 @@ def migrate(tx: Tx, folder: Path = FOLDER) -> None:
     newest = scripts.get_current_head() or ""
     found = _found(tx)
     if found > newest:
-        return _beside_newer(tx, found, newest)
+        _beside_newer(tx, found, newest)
+        return
     if found < newest:
         config.attributes["connection"] = tx.connection
         try:

@@ -54,6 +54,13 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 DURABLE = frozenset({"on", "remote_apply"})
+# Whom the log is sent to, and for whom COMMIT waits (manual, 28.2.4 and 20.6.2). To a role without pg_read_all_stats
+# `state` is NULL; a base backup, which ends by itself, is left out where it can be told.
+_STANDBYS = text(
+    "SELECT coalesce(string_agg(application_name, ', ' ORDER BY application_name), '') FROM pg_stat_replication "
+    "WHERE coalesce(state, 'streaming') IN ('streaming', 'catchup', 'startup') "
+    "AND current_setting('synchronous_standby_names') = ''"
+)
 
 
 class Unknown(Exception):
@@ -96,6 +103,10 @@ class PostgresStore:
         found = await self.read(lambda tx: str(tx.run(text("SHOW synchronous_commit")).scalar_one()))
         if found not in DURABLE:
             raise JournalError(f"journal {self._where}: synchronous_commit is {found}; it must be on or remote_apply")
+
+    async def unwaited(self) -> str:
+        """Names of the standbys of this server for which no COMMIT waits; "" for none."""
+        return await self.read(lambda tx: str(tx.run(_STANDBYS).scalar_one()))
 
     async def write(self, body: Body[T]) -> T:
         return await undisturbed(self._tried(body, commit=True))

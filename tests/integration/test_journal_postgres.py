@@ -32,7 +32,7 @@ from tests.support.journals import (
     opened,
     split,
 )
-from tests.support.postgres import Session
+from tests.support.postgres import PASSWORD, SUPERUSER, Session
 from tests.support.servers import Database, PostgresServer, Run
 from tests.support.tcp_proxy import Hold, TcpProxy
 
@@ -509,6 +509,29 @@ class TestServer:
         server.configure(synchronous_standby_names="")
         await task
         assert [one.id for one in await journal.events(episode)][1:] == [new.id]
+
+    async def test_a_standby_that_no_commit_waits_for_is_refused_or_told(
+        self, place: Place, server: PostgresServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """At start, also to a role that sees little; one for which COMMIT waits is what a journal should have."""
+        await (await place.open("alone", async_standby="refuse")).close()
+        server.role("journal", "journal")
+        server.sql(f"grant all on schema public to journal; alter database {place.url.rsplit('/', 1)[1]} owner to journal")
+        replica = await asyncio.to_thread(server.replica)
+        try:
+            for url in (place.url, place.url.replace(f"{SUPERUSER}:{PASSWORD}", "journal:journal")):
+                with pytest.raises(JournalError, match=rf"standby \({replica.folder.name}\).*async_standby"):
+                    await place.open("refused", url=url, async_standby="refuse")
+            capsys.readouterr()
+            await (await place.open("told")).close()
+            assert f"standby ({replica.folder.name})" in capsys.readouterr().out
+            server.configure(synchronous_standby_names=f'"{replica.folder.name}"')
+            await asyncio.sleep(0.3)
+            await (await place.open("waits", async_standby="refuse")).close()
+            place.opened.clear()
+        finally:
+            server.configure(synchronous_standby_names="")
+            await asyncio.to_thread(replica.stop)
 
     async def test_a_promoted_standby_stops_everything(self, place: Place, server: PostgresServer) -> None:
         """Another timeline answers: nothing begins until people have resumed it, also after a restart."""

@@ -49,6 +49,7 @@ class Place:
             url=options.pop("url", self.url),
             evidence_dir=self.folder / options.pop("state", owner) / "evidence",
             lease=options.pop("lease", 6.0),
+            async_standby=options.pop("async_standby", "tell"),
         )
         given = {"clock": ShiftedClock(), "mode": "auto", "config_digest": "0" * 64, "hold_off": 60.0, **options}
         journal = await Journal.open(settings, owner=owner, **given)
