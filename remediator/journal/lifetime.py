@@ -186,6 +186,11 @@ class Replica:
         """UNIX seconds by the journal's clock: the database's on PostgreSQL, the machine's on SQLite."""
         return await self._store.read(lambda tx: tx.now()) if self._store.shared else self._clock.now()
 
+    async def relieve(self) -> None:
+        """Free what a frozen replica has locked; before a renewal and a heartbeat, which may have to wait for it."""
+        if isinstance(self._store, PostgresStore) and (ended := await self._store.relieve()):
+            log.warning("sessions of a silent replica were ended", count=ended)
+
     async def heartbeat(self, mode: str) -> None:
         """This replica lives, in this mode. A changed mode is written under the intent's lock."""
         if self._witness is not None and self._witness.regressed:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -16,7 +17,8 @@ from remediator.errors import Conflict, JournalError
 from remediator.events import Kind
 from remediator.journal import Claim, EpisodeIndex, Journal
 from remediator.journal.migrate import migrate
-from remediator.journal.transaction import Tx
+from remediator.journal.postgres import SESSION
+from remediator.journal.transaction import INTENT_LOCK, Tx
 from tests.support.journals import (
     BOOK,
     RESOURCE,
@@ -324,6 +326,28 @@ class TestSeveralReplicas:
         assert await frozen is not None
         assert len(await other.running()) == 1
 
+    async def test_one_frozen_inside_a_statement_holds_nobody_up(self, place: Place, database: Database) -> None:
+        """Between preparing a statement and running it, PostgreSQL does not call its session idle: the others end it."""
+        journal = await place.open()
+        episode = await opened(journal)
+        name = {"application_name": "prep-remediator frozen"}
+        frozen = await asyncpg.connect(database.dsn(), server_settings={**SESSION, **name})
+        try:
+            await frozen.execute("begin")
+            await frozen.execute(f"select pg_advisory_xact_lock({INTENT_LOCK})")
+            await frozen.prepare("select 1")
+            with pytest.raises(JournalError):
+                await journal.intend(
+                    intent(episode, 2, await journal.now()), runbook=BOOK, resource=RESOURCE, decide=allow
+                )
+            assert not frozen.is_closed(), "nobody else would end it"
+            await journal.relieve()
+            new = intent(episode, 2, await journal.now())
+            assert await journal.intend(new, runbook=BOOK, resource=RESOURCE, decide=allow) is None
+            assert frozen.is_closed()
+        finally:
+            frozen.terminate()
+
     async def test_intake_waits_for_no_lock(self, place: Place, cut: Journal, proxy: TcpProxy) -> None:
         """Deliveries are stored while somebody holds the intent's lock."""
         other = await place.open("other")
@@ -516,7 +540,9 @@ class TestServer:
         """At start, also to a role that sees little; one for which COMMIT waits is what a journal should have."""
         await (await place.open("alone", async_standby="refuse")).close()
         server.role("journal", "journal")
-        server.sql(f"grant all on schema public to journal; alter database {place.url.rsplit('/', 1)[1]} owner to journal")
+        server.sql(
+            f"grant all on schema public to journal; alter database {place.url.rsplit('/', 1)[1]} owner to journal"
+        )
         replica = await asyncio.to_thread(server.replica)
         try:
             for url in (place.url, place.url.replace(f"{SUPERUSER}:{PASSWORD}", "journal:journal")):
