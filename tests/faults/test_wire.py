@@ -28,7 +28,7 @@ from tests.support.servers import PostgresServer, Run, post_json, wait_until
 CHAINS = 8
 LEASE = 3.0  # seconds until a started replica has what the killed one had claimed
 AGAIN = 1  # more tries of what did not come by
-SECONDS = 540
+SECONDS = 180
 # A proof takes as many rounds as it takes, and a heartbeat comes when it comes: of these the first ones count.
 REPEATED, ROUNDS = ("commit work lease_until", "commit replicas seen_at", "commit work owner", "commit work due_at"), 3
 
