@@ -132,11 +132,12 @@ class Loop:
         return not late
 
     async def _leases(self) -> None:
-        """Renew leases, tell that we live and in which mode, and notice a stepped clock."""
+        """Free what a frozen one holds, renew leases, tell that we live and in which mode, notice a stepped clock."""
         engine = self.engine
         while True:
             if engine.clock_stepped() is not None:
                 await self._try(engine.hold_off_after_step)
+            await self._try(engine.journal.relieve)
             await self._try(engine.journal.renew)
             await self._try(lambda: engine.journal.heartbeat(engine.settings.mode))
             await engine.clock.sleep(engine.settings.journal.renew)

@@ -89,6 +89,9 @@ class Journal(Strict):
     """From one renewal, heartbeat and look at the clocks to the next; well under `lease`."""
     poll: Duration = 1.0
     """The longest sleep before due work is looked for."""
+    async_standby: Literal["tell", "refuse"] = "tell"
+    """At start, when the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose
+    events. `tell` warns in the log, `refuse` does not start. Either way a loss that is noticed stops everything."""
 
 
 class Prometheus(Strict):

@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Self
 
+import structlog
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -27,6 +28,8 @@ from remediator.journal.store import Store
 from remediator.journal.transaction import Tx
 from remediator.journal.witness import Witness
 from remediator.runbooks import MODES
+
+log = structlog.get_logger(__name__)
 
 DAY = 86400.0
 LIVE_LEASES = 3  # a replica that was not seen for this many leases binds nobody by its mode
@@ -76,7 +79,7 @@ class Replica:
         owner     this replica's name for people, such as host name and process id
         hold_off  seconds without an intent after a start that does not know how the last run ended: the
                   longest deadline of all runbooks, so that what was begun then is over
-        Raises JournalError: not reachable, in use by another process, not durable, written by a newer version.
+        Raises JournalError: not reachable, in use by another process, not durable, changed by a newer version.
         """
         try:
             url = make_url(settings.url)
@@ -91,6 +94,8 @@ class Replica:
             raise JournalError(f"journal.url: {url.get_backend_name()} is not supported; sqlite or postgresql is")
         try:
             await store.open()
+            if isinstance(store, PostgresStore):
+                await _look_for_standbys(store, settings.async_standby)
             return await cls.over(
                 store,
                 owner=owner,
@@ -181,6 +186,11 @@ class Replica:
         """UNIX seconds by the journal's clock: the database's on PostgreSQL, the machine's on SQLite."""
         return await self._store.read(lambda tx: tx.now()) if self._store.shared else self._clock.now()
 
+    async def relieve(self) -> None:
+        """Free what a frozen replica has locked; before a renewal and a heartbeat, which may have to wait for it."""
+        if isinstance(self._store, PostgresStore) and (ended := await self._store.relieve()):
+            log.warning("sessions of a silent replica were ended", count=ended)
+
     async def heartbeat(self, mode: str) -> None:
         """This replica lives, in this mode. A changed mode is written under the intent's lock."""
         if self._witness is not None and self._witness.regressed:
@@ -243,3 +253,14 @@ class Replica:
     def _acknowledged(self, event: Event) -> None:
         if self._witness is not None:
             self._witness.acknowledged(event.id)
+
+
+async def _look_for_standbys(store: PostgresStore, what: str) -> None:
+    """A standby for which no COMMIT waits lacks the last events when it is promoted: say so, or refuse."""
+    names = await store.unwaited()
+    if not names:
+        return
+    said = f"no COMMIT of the journal waits for its PostgreSQL's standby ({names}); a failover to it would lose events"
+    if what == "refuse":
+        raise JournalError(f"{said}: set synchronous_standby_names, or journal.async_standby to tell")
+    log.warning("the journal's standby may lack the last events", why=said, do="set synchronous_standby_names")

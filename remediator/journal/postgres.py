@@ -54,6 +54,21 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 DURABLE = frozenset({"on", "remote_apply"})
+# Whom the log is sent to, and for whom COMMIT waits (manual, 28.2.4 and 20.6.2). To a role without pg_read_all_stats
+# `state` is NULL; a base backup, which ends by itself, is left out where it can be told.
+# An owner that is frozen between preparing a statement and running it: asyncpg ends the first with Flush, not Sync, so
+# that its session counts as active, and idle_in_transaction_session_timeout does not strike (manual, 55.2.3). A role
+# may end sessions of its own. One that waits for a standby or for a lock waits for something else than its client.
+_SILENT = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = current_user "
+    "AND datname = current_database() AND application_name LIKE 'prep-remediator %' AND pid <> pg_backend_pid() "
+    "AND state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '2 s'"
+)
+_STANDBYS = text(
+    "SELECT coalesce(string_agg(application_name, ', ' ORDER BY application_name), '') FROM pg_stat_replication "
+    "WHERE coalesce(state, 'streaming') IN ('streaming', 'catchup', 'startup') "
+    "AND current_setting('synchronous_standby_names') = ''"
+)
 
 
 class Unknown(Exception):
@@ -96,6 +111,14 @@ class PostgresStore:
         found = await self.read(lambda tx: str(tx.run(text("SHOW synchronous_commit")).scalar_one()))
         if found not in DURABLE:
             raise JournalError(f"journal {self._where}: synchronous_commit is {found}; it must be on or remote_apply")
+
+    async def unwaited(self) -> str:
+        """Names of the standbys of this server for which no COMMIT waits; "" for none."""
+        return await self.read(lambda tx: str(tx.run(_STANDBYS).scalar_one()))
+
+    async def relieve(self) -> int:
+        """End sessions of replicas that are silent in the middle of a statement, and their locks; returns how many."""
+        return await self.read(lambda tx: int(tx.run(_SILENT).scalar_one()))
 
     async def write(self, body: Body[T]) -> T:
         return await undisturbed(self._tried(body, commit=True))

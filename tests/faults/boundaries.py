@@ -5,12 +5,9 @@ next call that would have changed one of the two, and calls are one boundary whe
 
     pages of a transaction   SQLite takes none of them before the last one, which says "commit", is whole
                              (sqlite.org/fileformat2.html, 4.1)
-    statements on PostgreSQL the server rolls back what it has not been told to commit; a COMMIT after answers that
-                             tell of no changed row ("UPDATE 0") is one of nothing
     evidence                 nothing names it before the journal does; another capture goes to a folder of its own
     questions                GET and SELECT change nothing at whoever is asked
     checkpoint               the pages stay in the log of writes until all of them are in the database
-    witness                  any event that was acknowledged and is there proves as much as the newest one
 """
 
 from __future__ import annotations
@@ -24,11 +21,9 @@ from tests.faults.kills import Call, Point, Scope
 
 WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate", "fsync", "fdatasync")
 SENDS = ("sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "shutdown")
-SEEN = (*WRITES, *SENDS, "recvfrom")  # and what the journal's server answers
-EVERYTHING = Scope(SEEN)
+EVERYTHING = Scope((*WRITES, *SENDS))
 _TCP = re.compile(r"TCP:\[[\d.]+:(\d+)->[\d.]+:(\d+)\]")
 _EFFECT = "prep-remediator attempt"  # at the head of the statement that ends a query, and of no other
-_CHANGED = re.compile(r"(?:INSERT 0|UPDATE|DELETE) [1-9]")  # the tags of a completed statement (manual, 55.7)
 _QUESTION, _NOBODY = "", "nobody"
 
 
@@ -42,20 +37,20 @@ class Places:
 
     listens   its own port
     servers   name of a server by its port
-    journal   the SQLite file's path; None on PostgreSQL, which is a server
-    home      folder of its evidence and of its witness
+    journal   its file
+    home      folder of its evidence
     log       where its output goes
     """
 
     listens: int
     servers: Mapping[int, str]
-    journal: Path | None
+    journal: Path
     home: Path
     log: Path
 
     @property
-    def wal(self) -> Path | None:
-        return self.journal and self.journal.with_name(f"{self.journal.name}-wal")
+    def wal(self) -> Path:
+        return self.journal.with_name(f"{self.journal.name}-wal")
 
 
 @dataclass(slots=True)
@@ -65,7 +60,6 @@ class _Names:
     places: Places
     commits: int = 0
     asked: dict[str, str] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
 
     def of(self, call: Call) -> str:
         """The boundary that a call belongs to; `_QUESTION` for one that changes nothing that counts."""
@@ -84,8 +78,6 @@ class _Names:
             return "checkpoint"
         if path.startswith(str(places.home / "evidence")):
             return "evidence" if call.name == "fsync" else _QUESTION
-        if path == str(places.home / "journal.witness"):
-            return "witness"
         # The log tells people, nothing reads it; the index beside the log of writes is made anew from it; a thread
         # wakes the loop through a pair of sockets.
         harmless = (str(places.log), f"{places.journal}-shm", "UNIX", "socket:", "anon_inode:", "pipe:")
@@ -94,19 +86,11 @@ class _Names:
         raise Unforeseen(f"{call.name} on {path}: {call.text[:80]}")
 
     def _sent(self, call: Call, here: int, there: int) -> str:
-        if call.name == "recvfrom" and _CHANGED.search(call.text):
-            self.changed.add(call.on)
-        if call.name in ("recvfrom", "shutdown"):
+        if call.name == "shutdown":
             return _QUESTION
         if here == self.places.listens:
             return "webhook: its answer"
         server = self.places.servers.get(there, _NOBODY)
-        if server == "journal":
-            if "COMMIT" not in call.text or call.on not in self.changed:
-                return _QUESTION
-            self.changed.remove(call.on)
-            self.commits += 1
-            return f"commit {self.commits}"
         if server == "target":
             if _EFFECT in call.text:
                 self.asked[call.on] = "target: the effect"
@@ -143,9 +127,7 @@ def points(calls: Sequence[Call], places: Places, main: int) -> dict[str, Point]
 
 def sync(places: Places, number: int, signal: str = "KILL") -> Point:
     """The sync of a transaction: SQLite calls it once for each, after its pages and before COMMIT answers."""
-    wal = places.wal
-    assert wal is not None, "a journal in a file"
-    return Point(Scope(("fdatasync",), wal.name), "fdatasync", number, signal)
+    return Point(Scope(("fdatasync",), places.wal.name), "fdatasync", number, signal)
 
 
 def _point(calls: Sequence[Call], places: Places, main: int) -> Point:
@@ -155,9 +137,9 @@ def _point(calls: Sequence[Call], places: Places, main: int) -> Point:
     if syncs and syncs[-1] == len(calls) - 1:
         return sync(places, len(syncs))
     if last.thread == main:
-        scope = Scope(SEEN, threads=False)
+        scope = Scope(EVERYTHING.calls, threads=False)
     elif last.on == str(places.wal):
-        scope = Scope(SEEN, path=Path(last.on).name)
+        scope = Scope(EVERYTHING.calls, path=Path(last.on).name)
     else:
         scope = Scope((last.name,))
     since = calls[syncs[-1] + 1 :] if syncs else calls

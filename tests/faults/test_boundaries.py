@@ -4,6 +4,7 @@ One undisturbed remediation is recorded by strace: a real webhook POST, real Pro
 target. Each call of the recording that leaves something behind (boundaries.py says which, and which are alike) is then a
 trial of its own: strace kills the process on entering exactly that call. A kill may strike another boundary than the one
 that was meant, since a heartbeat moves the numbers; it is counted as what it struck, and what is missing is tried again.
+The journal is SQLite here; test_wire.py does the same on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -19,18 +20,16 @@ import pytest
 from tests.faults.boundaries import EVERYTHING, Places, names, points
 from tests.faults.chains import AFTER, REST, Chain, Judged, chain, note, shared
 from tests.faults.kills import Call, Point, lose_last_commit
-from tests.faults.outside import Outside
 from tests.faults.targets import Reader, Web
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import World
-from tests.support.servers import NotInTime, PostgresServer, Run, wait_until
+from tests.support.servers import NotInTime, Run, wait_until
 
 pytestmark = pytest.mark.e2e  # a dozen remediators at once: they would be in others' time
 
 CHAINS = 13  # remediators that are killed side by side, each with a target and a journal of its own: they mostly wait
 FEW = 8  # where there are fewer boundaries, or each chain costs more
 AGAIN = 2  # more rounds for the boundaries that no kill has struck yet
-LEASE = 3.0  # seconds until a started replica has what the killed one had claimed
 SHORT = 4.0  # seconds after an effect until it counts as no help, where it is to be handed over
 
 
@@ -38,7 +37,6 @@ SHORT = 4.0  # seconds after an effect until it counts as no help, where it is t
 KEY = {
     ("restart", False): {"diagnosed", "intent", "outcome", "verdict"},
     ("cancel", False): {"diagnosed", "intent", "outcome", "verdict"},
-    ("postgres", False): {"diagnosed", "intent", "outcome", "verdict"},
     ("people", False): {"verdict", "handed_over"},
     ("restart", True): {"diagnosed", "intent"},
     ("cancel", True): {"diagnosed", "intent"},
@@ -63,12 +61,12 @@ def world(run: Run, docker_engine: DockerEngine) -> Iterator[World]:
 
 
 @contextmanager
-def running(world: World, kind: str, count: int, server: PostgresServer | None = None) -> Iterator[list[Chain]]:
+def running(world: World, kind: str, count: int) -> Iterator[list[Chain]]:
     """Chains that have gone through one remediation, so that the runbook is in their journals already.
 
     Those of `people` have not: they begin each trial with an empty journal.
     """
-    chains = [_made(world, kind, server, number) for number in range(count)]
+    chains = [_made(world, kind, number) for number in range(count)]
     try:
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(Chain.start, chains))
@@ -81,22 +79,15 @@ def running(world: World, kind: str, count: int, server: PostgresServer | None =
             each.close()
 
 
-def _made(world: World, kind: str, server: PostgresServer | None, number: int) -> Chain:
+def _made(world: World, kind: str, number: int) -> Chain:
     if kind == "cancel":
         return chain(world, readers=[f"db{number}"])
-    if server is not None:
-        database = server.fresh_database()
-        url = database.dsn(scheme="postgresql+asyncpg")
-        lease = {"lease": f"{LEASE:g}s", "renew": f"{LEASE / 3:g}s"}
-        made = chain(world, [f"web{number}"], journal={"url": url, **lease})
-        made.outside, made.hold_off = Outside.database(database), LEASE
-        return made
     made = chain(world, [f"web{number}"], patience=SHORT if kind == "people" else 60.0)
     made.heals = kind != "people"
     return made
 
 
-def places(chain: Chain, server: PostgresServer | None = None) -> Places:
+def places(chain: Chain) -> Places:
     """Where this chain's remediator writes and sends."""
     ours, world, target = chain.remediator, chain.world, chain.target
     servers = {world.gate.port: "gate", world.prometheus.port: "prometheus", world.alertmanager.port: "alertmanager"}
@@ -104,21 +95,18 @@ def places(chain: Chain, server: PostgresServer | None = None) -> Places:
         servers[target.port] = "service"
     elif isinstance(target, Reader):
         servers[target.server.port] = "target"
-    if server is not None:
-        servers[server.port] = "journal"
-    return Places(ours.port, servers, None if server else ours.journal, ours.folder, ours.process.log)
+    return Places(ours.port, servers, ours.journal, ours.folder, ours.process.log)
 
 
-def trial(chain: Chain, meant: str, point: Point | None, *, lost: bool = False, where: Places | None = None) -> Trial:
+def trial(chain: Chain, meant: str, point: Point | None, *, lost: bool = False) -> Trial:
     """Ill, alert, killed at the point, started again, at rest, judged.
 
     lost  as after a power loss: the last transaction in the file did not reach the disk
     """
-    where = where or places(chain)
     since, word = chain.ready(), note()
     calls, taken, killed = watched(chain, since, word, point)
     before = point.after.when if point and point.after else 0
-    struck = (names(calls, where, before)[-1] or "a question") if killed else ""
+    struck = (names(calls, places(chain), before)[-1] or "a question") if killed else ""
     if killed and lost:
         lose_last_commit(chain.remediator.journal.with_name("journal.db-wal"))
     kept, last = chain.outside.kept(since), chain.outside.last(since)
@@ -148,23 +136,21 @@ def ended(chain: Chain) -> bool:
     return not chain.remediator.process.alive
 
 
-def recorded(chain: Chain, where: Places) -> dict[str, Point]:
+def recorded(chain: Chain) -> dict[str, Point]:
     """The boundaries of one undisturbed remediation, in their order."""
     since, pid = chain.ready(), chain.remediator.process.pid
     calls, taken, killed = watched(chain, since, note(), None)
     assert (taken, killed) == (True, False)
     assert chain.judge(since).wrong == []
     chain.clear(since)
-    return points(calls, where, pid)
+    return points(calls, places(chain), pid)
 
 
-def struck_all(
-    chains: Sequence[Chain], wanted: Mapping[str, Point], lost: bool, server: PostgresServer | None
-) -> list[Trial]:
+def struck_all(chains: Sequence[Chain], wanted: Mapping[str, Point], lost: bool) -> list[Trial]:
     """Trials until every boundary was struck, or was tried so often that it is not there any more."""
 
     def strike(chain: Chain, job: tuple[str, Point]) -> Trial:
-        return trial(chain, *job, lost=lost, where=places(chain, server))
+        return trial(chain, *job, lost=lost)
 
     trials: list[Trial] = []
     for _ in range(1 + AGAIN):
@@ -196,29 +182,24 @@ def table(wanted: Mapping[str, Point], trials: Sequence[Trial], seconds: float) 
         pytest.param("cancel", False, marks=pytest.mark.campaign(seconds=240)),
         pytest.param("restart", True, marks=pytest.mark.campaign(seconds=240)),
         pytest.param("cancel", True, marks=pytest.mark.campaign(seconds=240)),
-        pytest.param("postgres", False, marks=pytest.mark.campaign(seconds=500)),
     ],
 )
-def test_killed_at_every_boundary(
-    request: pytest.FixtureRequest, world: World, capsys: pytest.CaptureFixture[str], kind: str, lost: bool
-) -> None:
+def test_killed_at_every_boundary(world: World, capsys: pytest.CaptureFixture[str], kind: str, lost: bool) -> None:
     """At each boundary: one effect with its proof, or people know better; what was acknowledged is in the journal.
 
-    kind  restart: a container, healed; people: not healed, and handed over; cancel: a query; postgres: as restart, with
-          the journal there
+    kind  restart: a container, healed; people: not healed, and handed over; cancel: a query
     lost  the transaction under way at the kill did not reach the disk
     """
     begun = time.monotonic()
-    server = request.getfixturevalue("postgres_server") if kind == "postgres" else None
-    with running(world, kind, CHAINS if kind == "restart" else FEW, server) as chains:
-        wanted = recorded(chains[0], places(chains[0], server))
+    with running(world, kind, CHAINS if kind == "restart" else FEW) as chains:
+        wanted = recorded(chains[0])
         if lost:
             wanted = {name: point for name, point in wanted.items() if name.endswith("its sync")}
         if kind == "people":
             # Up to the verdict it is the path of `restart`: two transactions lie between that and the first post.
             order = list(wanted)
             wanted = {name: wanted[name] for name in order[order.index("alertmanager: POST") - 4 :]}
-        trials = struck_all(chains, wanted, lost, server)
+        trials = struck_all(chains, wanted, lost)
     with capsys.disabled():
         print(f"\n{table(wanted, trials, time.monotonic() - begun)}")
     wrong = [f"killed at {each.struck} after {each.last}: {each.judged.wrong}" for each in trials if each.judged.wrong]
@@ -226,7 +207,5 @@ def test_killed_at_every_boundary(
     # A proof may take fewer rounds than in the recording, and then there are fewer transactions: the trial was over first.
     over = {each.meant for each in trials if not each.struck}
     missed = set(wanted) - {each.struck for each in trials} - over
-    # On PostgreSQL every look for due work is several calls and moves the numbers: most kills strike between two of the
-    # boundaries, and that they are spread over the whole remediation is all that can be asked.
-    assert not missed or server is not None, f"no kill struck {missed}"
+    assert not missed, f"no kill struck {missed}"
     assert KEY[kind, lost] <= {each.last for each in trials}

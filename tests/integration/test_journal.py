@@ -12,18 +12,22 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from remediator.errors import Conflict, JournalError
 from remediator.events import Kind, Unknown
 from remediator.facts import Facts
 from remediator.journal import EpisodeIndex, Journal
+from remediator.journal.migrate import FOLDER, OLDEST, migrate
 from remediator.journal.tables import metadata
 from remediator.journal.transaction import Tx
 from remediator.reasons import Reason, Refusal
 from tests.support.journals import (
     BOOK,
+    NEXT,
     RESOURCE,
     Place,
     ShiftedClock,
@@ -34,9 +38,12 @@ from tests.support.journals import (
     delivery,
     event,
     intent,
+    next_version,
     opened,
     split,
 )
+
+NEWEST = "0002"  # the newest revision of the journal's tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -75,14 +82,51 @@ class TestTables:
 
         assert await journal._store.read(differences) == []
 
-    async def test_a_journal_of_a_newer_version_is_refused(self, place: Place) -> None:
-        """An older program never writes into tables whose shape it does not know."""
+    async def test_a_journal_of_a_newer_version_is_refused(self, place: Place, tmp_path: Path) -> None:
+        """An older program never writes into tables that have changed under it."""
+        journal = await place.open()
+        newer = next_version(tmp_path, NEWEST, oldest=NEXT)
+        await journal._store.write(lambda tx: migrate(tx, newer))
+        await journal.close()
+        place.opened.clear()
+        with pytest.raises(JournalError, match=f"newer version.*{NEXT} on, and this one has {NEWEST}"):
+            await place.open()
+
+    async def test_a_journal_of_an_unknown_past_is_refused(self, place: Place) -> None:
+        """Nobody has said what may go on with it."""
         journal = await place.open()
         await sql(journal, "UPDATE alembic_version SET version_num = '9999'")
+        await sql(journal, f"DELETE FROM meta WHERE key = '{OLDEST}'")
         await journal.close()
         place.opened.clear()
         with pytest.raises(JournalError, match="newer version"):
             await place.open()
+
+    async def test_the_version_before_goes_on_with_what_was_only_added_to(self, place: Place, tmp_path: Path) -> None:
+        """Upgraded and then back: the older program opens the journal, works on, and leaves its revision alone."""
+        journal = await place.open()
+        episode, attempt = await acted(journal, "k")
+        newer = next_version(tmp_path, NEWEST, oldest=NEWEST)
+        await journal._store.write(lambda tx: migrate(tx, newer))
+        await journal.close()
+        place.opened.clear()
+        back = await place.open()
+        assert [one.kind for one in await back.events(episode)] == [Kind.OPENED, Kind.INTENT]
+        placed = await back.outcome(event(episode, 3, Kind.OUTCOME, await back.now(), attempt=attempt, result="done"))
+        assert placed.seq == 3
+        await back._store.write(lambda tx: migrate(tx, newer))  # the newer one is started again: nothing to do
+        found = await back._store.read(lambda tx: tx.run(text("SELECT version_num FROM alembic_version")).scalar())
+        assert found == NEXT
+
+    def test_no_revision_takes_back_what_another_has_closed(self) -> None:
+        """`oldest` is the revision itself or one before it, and never goes down."""
+        config = Config()
+        config.set_main_option("script_location", str(FOLDER))
+        scripts = reversed(list(ScriptDirectory.from_config(config).walk_revisions()))
+        oldest = [(each.revision, each.module.oldest) for each in scripts]
+        assert oldest[-1][0] == NEWEST
+        assert all(by <= revision for revision, by in oldest)
+        assert [by for _, by in oldest] == sorted(by for _, by in oldest)
 
     async def test_opening_again_changes_nothing(self, place: Place) -> None:
         """What was stored is there after a restart."""

@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
 from remediator.errors import Conflict, JournalError
 from remediator.events import Kind
 from remediator.journal import Claim, EpisodeIndex, Journal
-from remediator.journal.transaction import Tx
+from remediator.journal.migrate import migrate
+from remediator.journal.postgres import SESSION
+from remediator.journal.transaction import INTENT_LOCK, Tx
 from tests.support.journals import (
     BOOK,
     RESOURCE,
@@ -26,11 +29,12 @@ from tests.support.journals import (
     delivery,
     event,
     intent,
+    next_version,
     once,
     opened,
     split,
 )
-from tests.support.postgres import Session
+from tests.support.postgres import PASSWORD, SUPERUSER, Session
 from tests.support.servers import Database, PostgresServer, Run
 from tests.support.tcp_proxy import Hold, TcpProxy
 
@@ -322,6 +326,28 @@ class TestSeveralReplicas:
         assert await frozen is not None
         assert len(await other.running()) == 1
 
+    async def test_one_frozen_inside_a_statement_holds_nobody_up(self, place: Place, database: Database) -> None:
+        """Between preparing a statement and running it, PostgreSQL does not call its session idle: the others end it."""
+        journal = await place.open()
+        episode = await opened(journal)
+        name = {"application_name": "prep-remediator frozen"}
+        frozen = await asyncpg.connect(database.dsn(), server_settings={**SESSION, **name})
+        try:
+            await frozen.execute("begin")
+            await frozen.execute(f"select pg_advisory_xact_lock({INTENT_LOCK})")
+            await frozen.prepare("select 1")
+            with pytest.raises(JournalError):
+                await journal.intend(
+                    intent(episode, 2, await journal.now()), runbook=BOOK, resource=RESOURCE, decide=allow
+                )
+            assert not frozen.is_closed(), "nobody else would end it"
+            await journal.relieve()
+            new = intent(episode, 2, await journal.now())
+            assert await journal.intend(new, runbook=BOOK, resource=RESOURCE, decide=allow) is None
+            assert frozen.is_closed()
+        finally:
+            frozen.terminate()
+
     async def test_intake_waits_for_no_lock(self, place: Place, cut: Journal, proxy: TcpProxy) -> None:
         """Deliveries are stored while somebody holds the intent's lock."""
         other = await place.open("other")
@@ -508,6 +534,31 @@ class TestServer:
         await task
         assert [one.id for one in await journal.events(episode)][1:] == [new.id]
 
+    async def test_a_standby_that_no_commit_waits_for_is_refused_or_told(
+        self, place: Place, server: PostgresServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """At start, also to a role that sees little; one for which COMMIT waits is what a journal should have."""
+        await (await place.open("alone", async_standby="refuse")).close()
+        server.role("journal", "journal")
+        server.sql(
+            f"grant all on schema public to journal; alter database {place.url.rsplit('/', 1)[1]} owner to journal"
+        )
+        replica = await asyncio.to_thread(server.replica)
+        try:
+            for url in (place.url, place.url.replace(f"{SUPERUSER}:{PASSWORD}", "journal:journal")):
+                with pytest.raises(JournalError, match=rf"standby \({replica.folder.name}\).*async_standby"):
+                    await place.open("refused", url=url, async_standby="refuse")
+            capsys.readouterr()
+            await (await place.open("told")).close()
+            assert f"standby ({replica.folder.name})" in capsys.readouterr().out
+            server.configure(synchronous_standby_names=f'"{replica.folder.name}"')
+            await asyncio.sleep(0.3)
+            await (await place.open("waits", async_standby="refuse")).close()
+            place.opened.clear()
+        finally:
+            server.configure(synchronous_standby_names="")
+            await asyncio.to_thread(replica.stop)
+
     async def test_a_promoted_standby_stops_everything(self, place: Place, server: PostgresServer) -> None:
         """Another timeline answers: nothing begins until people have resumed it, also after a restart."""
         journal = await place.open("a")
@@ -575,3 +626,24 @@ async def test_a_taken_over_episode_is_the_new_owners(place: Place) -> None:
     await a.release(episode, 0.0)
     assert await b.events(episode) == []
     await b.append([event(episode, 1, Kind.OPENED)], takes=[row.id for row in await b.inbox(episode)])
+
+
+class TestRollingUpgrade:
+    """Replicas of two versions at once. The newer one is its migration; the program is the same."""
+
+    async def test_a_running_replica_of_the_version_before_goes_on(self, place: Place, tmp_path: Path) -> None:
+        """Its claims, intents, outcomes and intake hold while the tables grow under it, and a second of it starts."""
+        old = await place.open("old", lease=60.0)
+        episode, attempt = await acted(old, "k")
+        other = await opened(old, "other")
+        newer = await place.open("newer")
+        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0002", oldest="0002")))
+        await old.outcome(event(episode, 3, Kind.OUTCOME, await old.now(), attempt=attempt, result="done"))
+        new = intent(other, 2, await old.now(), resource="docker:shop/other")
+        assert await old.intend(new, runbook=BOOK, resource="docker:shop/other", decide=allow) is None
+        again = await place.open("old again")
+        await again.store([("delivery", delivery("later"))])
+        assert len(await old.take_in(split, 1)) == 1
+        await old.renew()
+        assert not await again.claim(10), "leases hold over versions"
+        assert (await again.verify()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from remediator.clock import SystemClock
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.journal import InboxRow, Journal, Routed
+from remediator.journal.migrate import FOLDER
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Journal as Settings
 
@@ -47,6 +49,7 @@ class Place:
             url=options.pop("url", self.url),
             evidence_dir=self.folder / options.pop("state", owner) / "evidence",
             lease=options.pop("lease", 6.0),
+            async_standby=options.pop("async_standby", "tell"),
         )
         given = {"clock": ShiftedClock(), "mode": "auto", "config_digest": "0" * 64, "hold_off": 60.0, **options}
         journal = await Journal.open(settings, owner=owner, **given)
@@ -120,3 +123,28 @@ async def acted(journal: Journal, key: str, resource: str = RESOURCE) -> tuple[s
     new = intent(episode, 2, await journal.now(), resource=resource)
     assert await journal.intend(new, runbook=BOOK, resource=resource, decide=allow) is None
     return episode, new.data["attempt"]
+
+
+NEXT, NEXT_FILE = (
+    "9999",
+    """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on, oldest = "9999", "{newest}", None, None, "{oldest}"
+
+
+def upgrade():
+    op.add_column("work", sa.Column("hint", sa.Text))
+    op.add_column("events", sa.Column("sealed", sa.Text))
+    op.create_table("seals", sa.Column("number", sa.BigInteger, primary_key=True))
+""",
+)
+
+
+def next_version(folder: Path, newest: str, oldest: str) -> Path:
+    """The migrations of a next version of this program, which adds to the tables; `oldest` may go on with them."""
+    made = folder / "migrations"
+    shutil.copytree(FOLDER, made, ignore=shutil.ignore_patterns("__pycache__"))
+    (made / "versions" / f"{NEXT}_next.py").write_text(NEXT_FILE.format(newest=newest, oldest=oldest))
+    return made

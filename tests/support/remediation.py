@@ -2,7 +2,7 @@
 
 In: a run and an engine. Out: a `World` (what stands around), `SickService` (a container whose restart heals it and
 which counts its own lives) and `Remediator` (the program as it ships, with short times). Nothing here hides a second
-effect: the gate's and the runbooks' cooldown are 1 s, and the target itself counts.
+effect: the gate's and the runbooks' cooldown are 1 s, no fix is one too many, and the target itself counts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ state sick 1 'rm -f /www/health'
 state incurable 1 'rm -f /www/health; touch /www/incurable'
 [ -e /www/incurable ] || /www/cgi-bin/well >/dev/null
 echo life >>/www/lives
-trap 'exit 0' TERM INT
+trap "$ON_STOP" TERM INT
 httpd -f -p 127.0.0.1:$PORT -h /www & wait
 """
 
@@ -77,11 +77,12 @@ class SickService:
 
     effects     starts since `begin`: what was done to it, by its own count
     incurable   a restart does not help: a second one is hidden by nothing but the remediator's own knowledge
+    stubborn    it does not stop before it is killed, so that a restart takes over a second
     """
 
     incurable = False
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, stubborn: bool = False) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -90,7 +91,7 @@ class SickService:
             name,
             labels=OPTED_IN,
             command=("sh", "-c", _SERVICE),
-            environment={"PORT": str(self.port)},
+            environment={"PORT": str(self.port), "ON_STOP": "" if stubborn else "exit 0"},
             stop_timeout=1,
             network="host",
         )
@@ -289,7 +290,7 @@ def _book(
         "settle": "200ms",
         "ladder": [{**common, **rung}],
         "proof": {"hold": "2s", "timeout": f"{patience:g}s", "every": "2s", "checks": [dict(check)]},
-        "limits": {"cooldown": "1s", "per_hour": 1000, "per_day": 1000},
+        "limits": {"cooldown": "1s", "per_hour": 1000, "per_day": 1000, "recurrence": 1000},
     }
 
 
@@ -313,7 +314,7 @@ class Remediator:
     def __init__(
         self, world: Surroundings, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any
     ) -> None:
-        self.world = world
+        self.world, self.name = world, name
         self.folder = world.run.folder(f"{name}-home")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -476,6 +477,7 @@ def _settings(remediator: Remediator, changes: Mapping[str, Any]) -> dict[str, A
             "storm_episodes": 1000,
             "all_per_hour": 1000,
             "all_per_day": 1000,
+            "budget_failures": 1000,
         },
         "log_format": "json",
     }
