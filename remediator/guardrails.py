@@ -155,9 +155,13 @@ def in_doubt(case: Case) -> Refusal | None:
 
 
 def busy(case: Case) -> Refusal | None:
-    """One at a time: another episode's action on this resource is not proven yet, or people have it in hand."""
-    if case.facts.holds:
-        said = f"Episode {case.facts.holds[0]} has this target: it acts, or it was handed to people."
+    """One at a time: another episode's action on this resource is not proven yet, or people have it in hand.
+
+    A person's own command is how they have it in hand: only what is still being proven stands in its way.
+    """
+    holds = case.facts.unproven if case.command is not None else case.facts.holds
+    if holds:
+        said = f"Episode {holds[0]} has this target: it acts, or it was handed to people."
         return Refusal(Reason.TARGET_BUSY, said)
     return None
 

@@ -445,9 +445,9 @@ def inside(stage: Stage) -> int:
 
 def restarted_by_docker(stage: Stage) -> int:
     web = stage.bench.web
-    policy = {"Name": "always", "MaximumRetryCount": 0}
-    web.container.container.update(restart_policy=policy)
-    stage.undo.callback(web.container.container.update, restart_policy={"Name": "no", "MaximumRetryCount": 0})
+    always: Any = {"Name": "always", "MaximumRetryCount": 0}
+    web.container.container.update(restart_policy=always)
+    stage.undo.callback(web.container.container.update, restart_policy=always | {"Name": "no"})
     lives = web.lives()
     web.container.exec("kill", "-TERM", "1")
     wait_until(lambda: web.lives() > lives, "Docker to start it again", BEFORE, 0.2)

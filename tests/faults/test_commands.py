@@ -156,6 +156,26 @@ def test_a_pause_binds_a_person_too_until_the_glass_is_broken(world: World, engi
         assert "customers wait" in told[0]["annotations"]["summary"]
 
 
+def test_what_was_handed_to_people_they_may_act_on(world: World, engine: SickService) -> None:
+    """The automation's restart did not help and is with people: a command is no second one beside it, but theirs."""
+    engine.incurable = True
+    try:
+        with started(world, engine, book={"proof": {**restart_book([NAME])["proof"], "timeout": "3s"}}) as ours:
+            engine.sicken()
+            assert ours.post(NAME)
+            ours.wait_event("handed_over")
+            assert engine.effects == 1
+            since = time.time()
+            assert command(ours, "bob", "--reason", "once more, with the cause gone").returncode == 0
+            events = ended(ours, since)
+            assert engine.effects == 2, ours.story()
+            assert events[-1]["data"]["reason"] == "not_fixed"
+            assert ours.ask("status")["demoted"] == []
+    finally:
+        engine.incurable = False
+        engine.heal()
+
+
 def test_no_glass_is_before_the_target(world: World, engine: SickService) -> None:
     """Its own reasons hold for everybody: here the opt-in label is missing."""
     with started(world, engine, docker={"label": "another.label"}) as ours:
