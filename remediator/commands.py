@@ -104,7 +104,7 @@ class Commands:
         episode = uuid.uuid4().hex
         body = {"command": asdict(command), "target": {TARGET: said.service}, "book": wanted.book.body()}
         label = f"{said.action} on {said.service} by {who}"
-        await self.journal.command(episode, label, BY_HAND, json.dumps(body).encode())
+        await self.journal.command(episode, label, json.dumps(body).encode())
         log.warning("a person's command", episode=episode, action=said.action, service=said.service, who=who)
         return web.json_response({"status": "accepted", "episode": episode}, status=202)
 
@@ -146,14 +146,14 @@ class Commands:
             do = f"Name one of {', '.join(names)}." if names else "It would be done unproven: do it by hand."
             raise no(409, "runbook", f"On {said.service} {found}.", do)
         book, rung = able[0]
-        changes = {
-            "name": BY_HAND,
-            "settle": 0.0,
-            "stale_after": GOOD_FOR,
-            "blocked_by": (),
-            "ladder": (rung.model_copy(update={"wait": 0.0, "params": {**rung.params, **said.params}, "attempts": 1}),),
-        }
-        return book.model_copy(update=changes), book.name
+        return by_hand(book, rung, said.params), book.name
+
+
+def by_hand(book: Runbook, rung: Rung, params: Mapping[str, str | int | float | bool]) -> Runbook:
+    """The runbook cut down to one rung, to be done at once and once, with these parameters beside the rung's own."""
+    only = rung.model_copy(update={"wait": 0.0, "params": {**rung.params, **params}, "attempts": 1})
+    changes = {"name": BY_HAND, "settle": 0.0, "stale_after": GOOD_FOR, "blocked_by": (), "ladder": (only,)}
+    return book.model_copy(update=changes)
 
 
 def _params(action: Action, rung: Rung, said: Wish) -> BaseModel:

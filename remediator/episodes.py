@@ -135,7 +135,8 @@ class Episodes:
             "command": said["command"],
         }
         opened = [await self.event(episode, 1, Kind.OPENED, data)]
-        await self.journal.append(opened, takes=[row.id])
+        index = EpisodeIndex(runbook=book.name, severity=None, firing=False)
+        await self.journal.append(opened, takes=[row.id], index=index)
         self._tell(opened)
         return opened
 

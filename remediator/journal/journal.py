@@ -76,9 +76,9 @@ class Journal(Replica):
         await self._store.write(lambda tx: intake.tell(tx, episode, "click", body))
         self.wake.set()
 
-    async def command(self, episode: str, label: str, runbook: str, body: bytes) -> None:
+    async def command(self, episode: str, label: str, body: bytes) -> None:
         """Keep what a person wants done as an episode of its own, due now; `episode` is a new id, 32 hex digits."""
-        await self._store.write(lambda tx: intake.command(tx, episode, label, runbook, body))
+        await self._store.write(lambda tx: intake.command(tx, episode, label, body))
         self.wake.set()
 
     async def dead_letter(self, cause: str, body: bytes, *, quota: int) -> None:
