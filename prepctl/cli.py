@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import typer
 
-from prepctl import show
+from prepctl import raw, show
 from prepctl.cli_files import app as files
 from prepctl.cli_files import duration
 from prepctl.client import Client
@@ -329,6 +329,53 @@ def _answer(context: typer.Context, given: str, verb: str, digest: str, reason: 
         typer.confirm(f"{verb.capitalize()} this?", abort=True)
     body = {"digest": digest or matching[0]["digest"], "who": asked.who, "reason": reason or None}
     answer = asked.client.post(f"/api/v1/approvals/{matching[0]['id']}/{verb}", body)
+    typer.echo(f"Taken. What comes of it: prepctl episodes:show {answer['episode']}")
+
+
+@app.command("act")
+def act(
+    context: typer.Context,
+    action: Annotated[str, typer.Argument(help="restart_service, cancel_query or terminate_query.")],
+    service: Annotated[str, typer.Option("--service", help="The service or database, as the settings name it.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; it goes into the journal and is shown to everyone.")
+    ] = "",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="NAME=VALUE beside the runbook's own; as often as needed.")
+    ] = None,
+    runbook: Annotated[str, typer.Option(help="Whose proof counts, where several have the action.")] = "",
+    digest: Digest = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    break_glass: Annotated[
+        str,
+        typer.Option(help="Why it must be now: past pauses, storms and limits (role admin). Everyone is told."),
+    ] = "",
+) -> None:
+    """Do something yourself, by the remediator's own careful way: shown, confirmed, journaled, done once, proven.
+
+    No mode holds it back, but every limit does, and whatever the target says against it. When the remediator does not
+    answer, the command to run by hand is printed, and the exit code is 3.
+    """
+    asked = _asked(context)
+    if not dry_run and not (reason or break_glass):
+        raise Failure(Exit.USAGE, "Why is not said.", "Give --reason, or --break-glass with the reason.")
+    wish: dict[str, Any] = {"action": action, "service": service, "params": raw.params(param or [])}
+    wish |= {"runbook": runbook} if runbook else {}
+    try:
+        found = asked.client.post("/api/v1/commands/preview", wish)
+    except Failure as failure:
+        if failure.code is Exit.UNREACHABLE:
+            typer.echo(raw.command(action, service))
+        raise
+    out = show.console()
+    for row in show.preview(found):
+        out.print(row, soft_wrap=True)
+    if dry_run:
+        return
+    if not digest:
+        typer.confirm("Do this?", abort=True)
+    body = {**wish, "digest": digest or found["digest"], "who": asked.who, "reason": break_glass or reason}
+    answer = asked.client.post("/api/v1/commands", body | {"break_glass": bool(break_glass)})
     typer.echo(f"Taken. What comes of it: prepctl episodes:show {answer['episode']}")
 
 

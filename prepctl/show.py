@@ -126,6 +126,17 @@ def approvals(found: Sequence[Mapping[str, Json]], now: float) -> Iterable[Text]
         yield text(f"  asked {ago(row['asked_at'], now)}, ends {ago(row['good_until'], now)}{persons}{yes}")
 
 
+def preview(found: Mapping[str, Json]) -> Iterable[Text]:
+    """What a command would do: each item, the target's own reasons against it, and the digest."""
+    yield text(found["summary"], "bold")
+    yield text(f"  {found['action']} on {found['resource']}, proven by runbook {found['runbook']}")
+    for item in found["items"]:
+        yield text("    " + ", ".join(f"{key}={value}" for key, value in item.items()))
+    for one in found["refusals"]:
+        yield text(f"  against it ({one['reason']}): {one['sentence']}", "bold red")
+    yield text(f"  digest {found['digest']}")
+
+
 def pauses(found: Sequence[Mapping[str, Json]]) -> Table:
     """Active pauses."""
     return table(

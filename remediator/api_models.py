@@ -34,6 +34,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,64}$")]
 """The beginning of a digest, at least 12 digits: what a person compares by eye."""
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""Of an action, a service, a runbook or a parameter."""
+
+
 # -- bodies -------------------------------------------------------------------------------------------
 
 
@@ -75,6 +79,30 @@ class Because(Strict):
 
     who: Said | None = None
     reason: Said
+
+
+class Wish(Strict):
+    """Body of a preview: an action, and what it is to be done to.
+
+    `runbook` names the one that proves it, where several have the action; `params` beside the runbook's own.
+    """
+
+    action: Name
+    service: Name
+    params: Mapping[Name, str | int | float | bool] = {}
+    runbook: Name | None = None
+
+
+class NewCommand(Wish):
+    """Body of a command: done once, if the preview has still this digest and no limit forbids it.
+
+    `break_glass` passes pauses, storms and limits, needs the role admin, and is told to everyone with its reason.
+    """
+
+    digest: Digest
+    who: Said | None = None
+    reason: Said
+    break_glass: bool = False
 
 
 # -- answers ------------------------------------------------------------------------------------------
@@ -205,6 +233,32 @@ class Answering(Strict):
     status: Literal["accepted"]
     episode: str
     approval: str
+
+
+class Against(Strict):
+    """One of the target's own reasons not to."""
+
+    reason: str
+    sentence: str
+
+
+class Previewed(Strict):
+    """What a command would do now. With `refusals` it would be refused: no glass is before the target's own reasons."""
+
+    action: str
+    runbook: str
+    resource: str
+    summary: str
+    items: tuple[Mapping[str, Any], ...]
+    refusals: tuple[Against, ...]
+    digest: str
+
+
+class Commanded(Strict):
+    """It is taken as an episode of its own, which tells what came of it."""
+
+    status: Literal["accepted"]
+    episode: str
 
 
 class StormEnded(Strict):

@@ -62,6 +62,7 @@ STANDING = 60.0  # seconds between two posts of what people have in hand
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
 OUTCOME_TRIES = 30
 SYMPTOMS = {
+    "RemediationBreakGlass": "remediation-break-glass",
     "RemediationFailed": "remediation-failed",
     "RemediationInDoubt": "remediation-in-doubt",
     "RemediationNeedsApproval": "remediation-needs-approval",
@@ -186,6 +187,7 @@ class Engine:
             case Hold(until):
                 await self.clock.sleep(until - now)
             case Look(rung):
+                await self._tell_glass(run)
                 run.world = await self._look(run, rung, now)
             case LookAtProof(attempt):
                 run.proof = await self.sight.proof(self._book(run), run.ledger.target, attempt.effect_at, now)
@@ -353,7 +355,7 @@ class Engine:
         return call, await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.INTENT, data, at=now)
 
     async def _execute(self, run: Run, action: Action, call: Call) -> Outcome:
-        if self.settings.pause_file.exists():
+        if self.settings.pause_file.exists() and not _glass(run):
             return Outcome(Result.FAILED, "the pause file appeared after the intent; nothing was sent")
         try:
             async with asyncio.timeout(call.deadline):
@@ -435,6 +437,8 @@ class Engine:
 
     async def _judge_budget(self, run: Run) -> None:
         """A runbook that fails too often may only ask from now on. The lock's facts say so too, should this be lost."""
+        if run.ledger.command is not None:
+            return  # a person's own command is not the automation's failure
         runbook = run.ledger.runbook or ""
         why = guardrails.demotion(await self.journal.facts(run.episode, runbook, None), self.settings.guards)
         if why is not None and await self.journal.demote(runbook, why):
@@ -473,6 +477,15 @@ class Engine:
             return True
         log.error("no Alertmanager takes our alert", episode=run.episode, alertname=alert.alertname)
         return False
+
+    async def _tell_glass(self, run: Run) -> None:
+        """Before it is done, and never taken back: it ends by itself when Alertmanager has kept it for its time."""
+        command = run.ledger.command
+        if command is None or not command.break_glass:
+            return
+        sentence = f"{command.who} breaks the glass for {command.action}: {command.reason}"
+        if not await self.people.post([self._own_alert(run, "RemediationBreakGlass", "P2", sentence, False)]):
+            log.error("no Alertmanager takes our alert", episode=run.episode, alertname="RemediationBreakGlass")
 
     async def _answered(self, run: Run) -> None:
         """The question is answered: nobody need be asked any more."""
@@ -528,6 +541,10 @@ def _with_job(run: Run) -> dict[str, str]:
     """The target, and the job whose scrapes the rule needs: without them an empty answer means nothing."""
     job = run.ledger.alert.labels.get("job", "")
     return {**run.ledger.target, **({"job": job} if job else {})}
+
+
+def _glass(run: Run) -> bool:
+    return run.ledger.command is not None and run.ledger.command.break_glass
 
 
 def _resource(run: Run) -> str | None:

@@ -29,6 +29,8 @@ from remediator.versions import binding
 from remediator.world import Answer, ProofLook, World
 
 log = structlog.get_logger(__name__)
+COMMAND = "Command"
+"""In the place of an alert's name where a person has asked for it."""
 
 
 @dataclass
@@ -97,6 +99,8 @@ class Episodes:
 
     async def _open(self, episode: str, rows: list[InboxRow]) -> tuple[list[Event], list[InboxRow]]:
         """The first events, and the rows that are left. In a storm the first alert has come many times over."""
+        if rows and rows[0].kind == "command":
+            return await self._open_command(episode, rows[0]), rows[1:]
         alerts = [row for row in rows if row.kind == "alert"]
         if not alerts:
             return [], rows
@@ -117,6 +121,25 @@ class Episodes:
         self._tell(opened)
         return opened, [row for row in rows if row.id not in taken]
 
+    async def _open_command(self, episode: str, row: InboxRow) -> list[Event]:
+        """What a person wants done, as the first event. In the place of an alert stands what names the target."""
+        said = json.loads(row.body)
+        book = from_body(said["book"])
+        labels = {"alertname": COMMAND, **said["target"], "environment": self.settings.environment}
+        data = {
+            "alert": Alert("firing", labels, {}, row.received_at, episode[:16]).as_json(),
+            "received_at": row.received_at,
+            "target": said["target"],
+            "runbook": book.name,
+            "digest": await self._store_document(book),
+            "command": said["command"],
+        }
+        opened = [await self.event(episode, 1, Kind.OPENED, data)]
+        index = EpisodeIndex(runbook=book.name, severity=None, firing=False)
+        await self.journal.append(opened, takes=[row.id], index=index)
+        self._tell(opened)
+        return opened
+
     async def _fold_inbox(self, run: Run, rows: Iterable[InboxRow]) -> None:
         """Facts from outside become events of the episode, in the transaction that marks them taken.
 
@@ -127,6 +150,9 @@ class Episodes:
             data = json.loads(row.body)
             if row.kind == "click":
                 await self._click(run, row, data)
+                continue
+            if row.kind == "command":  # the same one once more: its COMMIT was not answered, and it was written again
+                idle.append(row.id)
                 continue
             alert = Alert.from_json(data)
             idle.append(row.id)

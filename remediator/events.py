@@ -21,7 +21,7 @@ OWN = "remediator"
 class Kind(StrEnum):
     """What happened. The data each carries is listed beside it."""
 
-    OPENED = "opened"  # alert, key, target{}, runbook|None, digest|None, fingerprints[], received_at
+    OPENED = "opened"  # alert, key, target{}, runbook|None, digest|None, fingerprints[], received_at, command{}?
     OBSERVED = "observed"  # alert: a further delivery (status firing or resolved)
     CLAIMED = "claimed"  # owner, epoch: a take-over; makes a stale owner's next append collide
     MATCHED = "matched"  # runbook, digest: an episode without runbook got one by a reload

@@ -22,6 +22,7 @@ class Facts:
     *_hour, *_day     charges in the last 3,600 and 86,400 seconds
     doubts            other episodes with an unsettled attempt on the resource
     holds             other episodes with an attempt on the resource that is not proven yet
+    unproven          of `holds` those that act or are being proven: the others are with people
     open_firing       open episodes that have a runbook and fire
     hold_off_until    no intent before: unclean start, clock step; None when there is no reason to wait
     head_at           time of the newest event; 0.0 in an empty journal
@@ -54,6 +55,7 @@ class Facts:
     demoted: str | None = None
     recent: tuple[bool, ...] = ()
     fixed_lately: int = 0
+    unproven: tuple[str, ...] = ()
     regressed: str = ""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from remediator.durations import human
 from remediator.facts import Facts
-from remediator.ledger import Ledger
+from remediator.ledger import Command, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import MODES, Mode, Runbook, Rung
 from remediator.settings import Guards, Settings
@@ -29,6 +29,7 @@ class Case:
 
     must_ask  the rung or its action needs a person's approval whatever the mode is
     approved  there is one, for exactly what the look's preview would do, and it is still good
+    command   a person wants it done: no mode holds, and no guardrail that asks whether the alert is right
     """
 
     now: float
@@ -40,6 +41,7 @@ class Case:
     world: World | None = None
     must_ask: bool = False
     approved: bool = False
+    command: Command | None = None
 
     def look(self) -> World:
         """The look; asking for it before there is one is a mistake in the order of the guardrails."""
@@ -153,9 +155,13 @@ def in_doubt(case: Case) -> Refusal | None:
 
 
 def busy(case: Case) -> Refusal | None:
-    """One at a time: another episode's action on this resource is not proven yet, or people have it in hand."""
-    if case.facts.holds:
-        said = f"Episode {case.facts.holds[0]} has this target: it acts, or it was handed to people."
+    """One at a time: another episode's action on this resource is not proven yet, or people have it in hand.
+
+    A person's own command is how they have it in hand: only what is still being proven stands in its way.
+    """
+    holds = case.facts.unproven if case.command is not None else case.facts.holds
+    if holds:
+        said = f"Episode {holds[0]} has this target: it acts, or it was handed to people."
         return Refusal(Reason.TARGET_BUSY, said)
     return None
 
@@ -333,11 +339,24 @@ LIMITS: tuple[Guardrail, ...] = (
 )
 
 
+BY_HAND: tuple[Guardrail, ...] = (preview_possible, target_agrees, nothing_to_do)
+"""Of the look's guardrails those that hold for a person's own command: what the target itself says."""
+GLASS: tuple[Guardrail, ...] = (paused, storm, releasing, recurrence, cooldown, rate_limit)
+"""What protects from the automation; a person with the role admin may break the glass before it."""
+
+
+def bounds(case: Case) -> tuple[Guardrail, ...]:
+    """The limits that hold for this case."""
+    if case.command is None or not case.command.break_glass:
+        return LIMITS
+    return tuple(rule for rule in LIMITS if rule not in GLASS)
+
+
 def locked(case: Case) -> Refusal | None:
     """What the intent's transaction asks once more, on facts read under its lock: mode, approval and limits."""
     mode = mode_of(case.facts, case.book, case.settings.guards)
-    if mode == "shadow":
+    if mode == "shadow" and case.command is None:
         return Refusal(Reason.SHADOW, "The mode was changed meanwhile.")
-    if (mode == "approve" or case.must_ask) and not case.approved:
+    if (mode == "approve" or case.must_ask) and not case.approved and case.command is None:
         return Refusal(Reason.NEEDS_APPROVAL, "A person must approve it by now.")
-    return first(LIMITS, case)
+    return first(bounds(case), case)

@@ -104,6 +104,20 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What a person wants done, instead of an alert: who has confirmed what, by the digest of what was shown.
+
+    break_glass  past the guardrails that protect from the automation, see `guardrails.GLASS`
+    """
+
+    action: str
+    digest: str
+    who: str
+    reason: str
+    break_glass: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """One episode.
 
@@ -119,6 +133,7 @@ class Ledger:
     target: Mapping[str, str] = field(default_factory=dict)
     runbook: str | None = None
     digest: str | None = None
+    command: Command | None = None
     refused: str | None = None
     refused_rung: str | None = None
     refused_at: float = 0.0
@@ -184,6 +199,7 @@ def _open(event: Event) -> Ledger:
         target=data.get("target", {}),
         runbook=data.get("runbook"),
         digest=data.get("digest"),
+        command=Command(**data["command"]) if "command" in data else None,
         last_at=event.at,
     )
 

@@ -97,6 +97,10 @@ Data = Mapping[str, Any]
 
 
 def _opened(data: Data) -> str:
+    if command := data.get("command"):
+        glass = ", breaking the glass" if command["break_glass"] else ""
+        on = ", ".join(f"{key}={value}" for key, value in data["target"].items())
+        return f"{command['who']} wants {command['action']} on {on}{glass}: {command['reason']}"
     alert = data["alert"]
     labels = alert["labels"]
     about = data.get("target") or {key: value for key, value in labels.items() if key != "alertname"}

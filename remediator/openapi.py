@@ -128,6 +128,14 @@ OPERATIONS = (
         status=202, parameters=(_named("id", ATTEMPT),), body=models.Decline, refusals=(400, 404, 409, 413, 422),
     ),
     Operation(
+        "POST", "/api/v1/commands/preview", "preview", models.Previewed, "What a person's own command would do now.",
+        body=models.Wish, refusals=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "POST", "/api/v1/commands", "command", models.Commanded, "Do it once: a person's own command.",
+        status=202, body=models.NewCommand, refusals=(400, 404, 409, 413, 422),
+    ),
+    Operation(
         "POST", "/api/v1/storm/end", "end_storm", models.StormEnded, "A person says that the storm is over.",
         body=models.Because, refusals=(400, 409, 413, 422),
     ),

@@ -19,12 +19,12 @@ import json
 import math
 from dataclasses import dataclass, replace
 
-from remediator.actions.base import Item, Risk
+from remediator.actions.base import Item, Preview, Risk
 from remediator.durations import human
 from remediator.events import Verdict
 from remediator.facts import Facts
-from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, LIMITS, Case, first, mode_of, settling, storm
-from remediator.ledger import Approval, Attempt, Ledger
+from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, BY_HAND, Case, bounds, first, mode_of, settling, stale, storm
+from remediator.ledger import Approval, Attempt, Command, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.settings import Settings
@@ -218,6 +218,8 @@ def next_step(view: View) -> Step:
         return _without_runbook(view)
     if last is not None and last.took_effect and last.verdict is None:
         return _prove(view, view.book, last)
+    if view.ledger.command is not None:
+        return _by_hand(view, view.book, view.ledger.command)
     if view.ledger.handed_over or (last is not None and last.verdict is Verdict.FIXED):
         return _standing(view, view.book)
     rung = _rung(view.book, view.ledger)
@@ -335,7 +337,7 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
     if rung.same_target and not _same(view.ledger.last, view.world):
         said = f"The rung before acted on something else than {rung.name} would: the cause is another one."
         return HandOver("another_cause", said, "RemediationNeedsPeople")
-    refusal = first(AFTER_LOOK, case) or first(LIMITS, case)
+    refusal = first(AFTER_LOOK, case) or first(bounds(case), case)
     if refusal is None and not evidence:
         return Diagnose(rung)
     if refusal is None:
@@ -345,6 +347,36 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
     if refusal.reason is Reason.RECURRENCE:
         return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
     return _refuse(view, _not_after(refusal, early), rung)
+
+
+# -- what a person wants done ---------------------------------------------------------------------------------
+
+
+def _by_hand(view: View, book: Runbook, command: Command) -> Step:
+    """Once, now, or not at all: a refusal is its end, since nobody waits at a terminal until it may be done."""
+    ledger, rung = view.ledger, book.ladder[0]
+    if (last := ledger.last) is not None:
+        return Close(last.verdict or "did_not_begin", f"{last.summary} {last.detail}")
+    if ledger.refused:
+        return Close("refused", f"Not done ({ledger.refused}). {command.who} may ask again when that is over.")
+    case = Case(view.now, ledger, book, rung, view.settings, view.facts, view.world, command=command)
+    refusal = stale(case)
+    if refusal is None and view.world is None:
+        return Look(rung)
+    if refusal is None and view.world is not None:
+        refusal = first(BY_HAND, case) or _confirmed(rung, view.world, command) or first(bounds(case), case)
+    if refusal is not None:
+        return Refuse(refusal, rung.name, view.now)
+    if rung.diagnose_first and book.diagnosis and rung.name not in ledger.diagnosed:
+        return Diagnose(rung)
+    return Intend(rung, case.look(), case)
+
+
+def _confirmed(rung: Rung, world: World, command: Command) -> Refusal | None:
+    """Only what was shown is done."""
+    if command.digest == digest_of(rung, world):
+        return None
+    return Refusal(Reason.NEEDS_APPROVAL, "What would be done has changed since it was confirmed: look at it again.")
 
 
 def _same(last: Attempt | None, world: World) -> bool:
@@ -429,12 +461,13 @@ def digest_of(rung: Rung, world: World) -> str:
 
     Not the measures of an item, which change from look to look while it is the same container or session.
     """
-    if world.preview is None:
-        return ""
-    items = sorted(
-        json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in world.preview.items
-    )
-    what = json.dumps([rung.name, rung.action, world.preview.resource, items])
+    return "" if world.preview is None else digest_of_preview(rung, world.preview)
+
+
+def digest_of_preview(rung: Rung, preview: Preview) -> str:
+    """The same, where there is only a preview."""
+    items = sorted(json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in preview.items)
+    what = json.dumps([rung.name, rung.action, preview.resource, items])
     return hashlib.sha256(what.encode()).hexdigest()
 
 

@@ -26,6 +26,7 @@ from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
+from remediator.commands import Commands
 from remediator.configuration import Loaded, Reloader, longest_deadline, read
 from remediator.diagnosis import Diagnoses
 from remediator.engine import Engine, Parts
@@ -154,7 +155,8 @@ async def _run(
     running.add_signal_handler(signal.SIGHUP, reloader.ask)
     async with asyncio.TaskGroup() as group:
         pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
-        routes = [*intake.routes(), *api.routes(), *answers.routes(), *pages.routes()]
+        commands = Commands(journal, api, lambda: engine.actions)
+        routes = [*intake.routes(), *api.routes(), *answers.routes(), *commands.routes(), *pages.routes()]
         runner, listener = await _listen(settings, routes)
         work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
         tasks = [group.create_task(each) for each in work]

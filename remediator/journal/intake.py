@@ -109,6 +109,15 @@ def tell(tx: Tx, episode: str, kind: str, body: bytes) -> None:
     _wake(tx, {episode}, tx.now())
 
 
+def command(tx: Tx, episode: str, label: str, body: bytes) -> None:
+    """Open an episode for what a person wants done: no alert's, so it is no part of a storm. It is due now."""
+    now = tx.now()
+    row = {"episode": episode, "key": f"by-hand:{episode}", "label": label, "firing": False, "opened_at": now}
+    tx.run(tx.insert.ignore(episodes), row)
+    put(tx, [("command", episode, body)])
+    _wake(tx, {episode}, now)
+
+
 def unrouted(tx: Tx, most: int) -> list[InboxRow]:
     """Deliveries that belong to no episode yet, the oldest first."""
     return [InboxRow(*row) for row in tx.rows(_UNROUTED, {"most": most})]

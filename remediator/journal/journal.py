@@ -76,6 +76,11 @@ class Journal(Replica):
         await self._store.write(lambda tx: intake.tell(tx, episode, "click", body))
         self.wake.set()
 
+    async def command(self, episode: str, label: str, body: bytes) -> None:
+        """Keep what a person wants done as an episode of its own, due now; `episode` is a new id, 32 hex digits."""
+        await self._store.write(lambda tx: intake.command(tx, episode, label, body))
+        self.wake.set()
+
     async def dead_letter(self, cause: str, body: bytes, *, quota: int) -> None:
         """Count a body that can never be read; its first 4 KiB are kept while fewer than `quota` are."""
         self._quota = quota

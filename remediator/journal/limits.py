@@ -67,7 +67,7 @@ _BEGAN = and_(
 # Not proven fixed: being worked on, or in the hands of people, whom nobody must act under.
 _UNHELPED = or_(charges.c.verdict.is_(None), charges.c.verdict != "fixed")
 _OTHERS = (
-    select(charges.c.episode, _OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"))
+    select(charges.c.episode, _OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"), charges.c.verdict)
     .outerjoin(episodes, episodes.c.episode == charges.c.episode)
     .where(_OF_RESOURCE, charges.c.episode != bindparam("episode"), _UNHELPED, _BEGAN)
     .where(or_(_OPEN_END, episodes.c.closed_at.is_(None)))
@@ -158,6 +158,7 @@ def facts(tx: Tx, asked: Asked) -> Facts:
         all_day=counts.all_day,
         doubts=tuple(dict.fromkeys(row.episode for row in others if row.doubt)),
         holds=tuple(dict.fromkeys(row.episode for row in others if row.open)),
+        unproven=tuple(dict.fromkeys(row.episode for row in others if row.open and row.verdict is None)),
         open_firing=counts.open_firing,
         hold_off_until=now + asked.hold_left if asked.hold_left > 0 else None,
         head_at=head,

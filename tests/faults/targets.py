@@ -69,10 +69,11 @@ class Reader:
         self._seen = 0
         world.metrics.watch("prep_long_queries", self._long, service=name)
 
-    def sicken(self) -> None:
+    def sicken(self, first: str = "") -> None:
+        """`first` is SQL that its session runs before."""
         self.heal()
         self.begin()
-        text = "\\set ON_ERROR_STOP 0\nselect pg_sleep(3600) /* first */;\nselect pg_sleep(3600) /* second */"
+        text = f"\\set ON_ERROR_STOP 0\n{first}\nselect pg_sleep(3600) /* first */;\nselect pg_sleep(3600) /* second */"
         self._session = self._block.enter_context(
             self.server.session(text, user="prep_app", password="prep_app", application=f"reader-{self.name}")
         )

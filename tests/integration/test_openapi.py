@@ -15,6 +15,7 @@ import yaml
 
 from remediator.api import About, Api
 from remediator.approvals import Approvals
+from remediator.commands import Commands
 from remediator.openapi import described
 from tests.integration.adapting import settings
 from tests.support.episodes import write
@@ -31,7 +32,7 @@ def test_every_route_is_described() -> None:
     """A route without its description, or a description without its route, is missed here."""
     nothing = cast(Any, None)
     api = Api(nothing, nothing, nothing, lambda: (), nothing, About("test", "test", "shadow", "digest"))
-    routes = [*api.routes(), *Approvals(nothing, api).routes()]
+    routes = [*api.routes(), *Approvals(nothing, api).routes(), *Commands(nothing, api, dict).routes()]
     served = [(route.method, route.path) for route in routes if route.path.startswith("/api/")]
     assert sorted(served) == sorted(described())
 

@@ -27,6 +27,7 @@ from tests.support.service import Service
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import Reply, fetch, free_port, post_json, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT, SERVICES_JOB, QUERIES_JOB = "test", "prep-services", "prep-exporter"
 TOKEN, API_TOKEN = "webhook-token-of-the-tests", "api-token-of-the-tests"
 OPTED_IN = {"prep-ops.remediate": "true"}
@@ -308,16 +309,24 @@ class Remediator:
     """`prep-remediator` as a process, with a configuration, runbooks and a journal of its own.
 
     books     runbooks as mappings
+    without   guardrails that are replaced by "allowed" (`tests/support/mutated.py`); with "" it is the program itself
     changes   whole sections of the settings
     """
 
     def __init__(
-        self, world: Surroundings, books: Sequence[Mapping[str, Any]], *, name: str = "remediator", **changes: Any
+        self,
+        world: Surroundings,
+        books: Sequence[Mapping[str, Any]],
+        *,
+        name: str = "remediator",
+        without: str = "",
+        **changes: Any,
     ) -> None:
         self.world, self.name = world, name
         self.folder = world.run.folder(f"{name}-home")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.operator = _OPERATOR
         self.pause_file = self.folder / "pause"
         self.journal = self.folder / "journal.db"
         for file, content in (("token", TOKEN), ("api-token", API_TOKEN)):
@@ -327,9 +336,15 @@ class Remediator:
             (self.folder / "runbooks" / f"{book['name']}.yml").write_text(yaml.safe_dump(dict(book)))
         self.config = self.folder / "remediator.yml"
         self.config.write_text(yaml.safe_dump(_settings(self, changes)))
-        argv = ["prep-remediator", f"--config.file={self.config}"]
+        program = ["python", "-m", "tests.support.mutated", without] if without else ["prep-remediator"]
+        env = {"TZ": "UTC", **({"PYTHONPATH": str(ROOT)} if without else {})}
         self.process = Service(
-            world.run, argv, ready_url=f"{self.url}/-/healthy", name=name, start_seconds=60, env={"TZ": "UTC"}
+            world.run,
+            [*program, f"--config.file={self.config}"],
+            ready_url=f"{self.url}/-/healthy",
+            name=name,
+            start_seconds=60,
+            env=env,
         )
 
     def start(self) -> Self:
@@ -421,10 +436,14 @@ def delivery(
     environment: str = ENVIRONMENT,
     status: str = "firing",
     note: str = "",
+    age: float = 0.0,
 ) -> dict[str, Any]:
-    """A webhook body of version 4 with one alert a service. `note` goes into each alert, to be found again by it."""
+    """A webhook body of version 4 with one alert a service, begun `age` seconds ago.
+
+    `note` goes into each alert, to be found again by it.
+    """
     job = job or (QUERIES_JOB if alertname == SLOW else SERVICES_JOB)
-    stamp = datetime.now(UTC).isoformat()
+    stamp = datetime.fromtimestamp(time.time() - age, UTC).isoformat()
     alerts = [
         {
             "status": status,

@@ -14,6 +14,7 @@ TABLE = severity()
 ROUTE = read(ALERTMANAGER)["route"]
 TIMING = ("group_wait", "group_interval", "repeat_interval")
 OWN_ALERTS = (
+    "RemediationBreakGlass",
     "RemediationFailed",
     "RemediationInDoubt",
     "RemediationNeedsApproval",
