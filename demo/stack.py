@@ -104,6 +104,11 @@ class Stack:
             self._docker = docker.from_env(timeout=20)
         return self._docker
 
+    def services(self) -> list[str]:
+        """Services of the demo that have a running container."""
+        listed = self.docker.containers.list(filters={"label": f"com.docker.compose.project={PROJECT}"})
+        return sorted(found.labels["com.docker.compose.service"] for found in listed)
+
     def inspect(self, service: str) -> Json:
         """`docker inspect` of a service's container."""
         return self.docker.api.inspect_container(f"{PROJECT}-{service}-1")
