@@ -34,6 +34,10 @@ LASTING = frozenset(
         Reason.TARGET_COUNT,
         Reason.TARGET_NOT_RUNNING,
         Reason.NEVER_LIST,
+        Reason.REPLICA_PROMOTED,
+        Reason.REPLICA_UNPROVEN,
+        Reason.REPLICA_SYNCHRONOUS,
+        Reason.REPLICA_SLOT,
     }
 )
 """The target's reasons that do not pass by themselves. A young container or a protected query is no fault."""
