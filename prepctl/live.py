@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import aiohttp
 
 from prepctl.alert_rules import Rules
-from prepctl.obstacles import targets
+from prepctl.obstacles import ACTIONS, targets
 from remediator import gate, probing
 from remediator.actions import registry
 from remediator.actions.base import Action
@@ -34,6 +34,10 @@ LASTING = frozenset(
         Reason.TARGET_COUNT,
         Reason.TARGET_NOT_RUNNING,
         Reason.NEVER_LIST,
+        Reason.REPLICA_PROMOTED,
+        Reason.REPLICA_UNPROVEN,
+        Reason.REPLICA_SYNCHRONOUS,
+        Reason.REPLICA_SLOT,
     }
 )
 """The target's reasons that do not pass by themselves. A young container or a protected query is no fault."""
@@ -56,7 +60,7 @@ async def _look(
     async with aiohttp.ClientSession() as session:
         actions = registry.build(settings, session, SystemClock())
         asked = [_target(actions[rung.action], book, rung, service) for book, rung, service in steps]
-        restarted = sorted({service for _, rung, service in steps if rung.action == RestartService.name})
+        restarted = sorted({service for _, rung, service in steps if issubclass(ACTIONS[rung.action], RestartService)})
         probed = sorted({service for book, _, service in steps if book.proof.probe})
         asked += [_gate(settings, session, service) for service in restarted if service in settings.services]
         asked += [_probe(settings, session, service) for service in probed]

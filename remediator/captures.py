@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from remediator import root_causes
 from remediator.actions.queries import read_server
 from remediator.containers import Container, Engine
 from remediator.durations import human
@@ -126,6 +127,15 @@ async def cpu_by_backend(source: Source) -> Captured:
     return Captured(_lines(shares), f"{len(busy)} backends on the CPU in half of the samples or more")
 
 
+def _of_cause(tell: root_causes.Telling) -> Capture:
+    """Evidence for people's permanent fix, of the service's database."""
+
+    async def capture(source: Source) -> Captured:
+        return Captured(*await tell(source.settings.databases, source.service))
+
+    return capture
+
+
 Capture = Callable[[Source], Awaitable[Captured]]
 CAPTURES: Mapping[str, Capture] = {
     "container_logs": container_logs,
@@ -134,8 +144,13 @@ CAPTURES: Mapping[str, Capture] = {
     "long_queries": long_queries,
     "blocking_tree": blocking_tree,
     "cpu_by_backend": cpu_by_backend,
+    "sequential_scans": _of_cause(root_causes.sequential_scans),
+    "top_statements": _of_cause(root_causes.top_statements),
+    "replication_state": _of_cause(root_causes.replication_state),
 }
-OF_DATABASES = frozenset({"long_queries", "blocking_tree", "cpu_by_backend"})
+OF_DATABASES = frozenset(
+    {"long_queries", "blocking_tree", "cpu_by_backend", "sequential_scans", "top_statements", "replication_state"}
+)
 """Those that ask an entry of `settings.databases`."""
 
 _COLUMNS = """a.pid, coalesce(a.usename, '')::text AS "user", a.application_name AS application,

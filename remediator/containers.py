@@ -60,6 +60,13 @@ class Container:
         """Made by `docker compose run`: somebody's own command beside the service."""
         return self.labels.get(ONE_OFF, "").lower() == "true"
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its own addresses in the engine's networks; none when it has the host's network, or none at all."""
+        networks = (self.raw.get("NetworkSettings") or {}).get("Networks") or {}
+        found = [each.get(key) for each in networks.values() for key in ("IPAddress", "GlobalIPv6Address")]
+        return tuple(address for address in found if address)
+
 
 @dataclass(frozen=True, slots=True)
 class GateState:

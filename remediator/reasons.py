@@ -47,6 +47,12 @@ class Reason(StrEnum):
     TARGET_NOT_RUNNING = "target_not_running"
     QUERY_HAS_WRITTEN = "query_has_written"
     QUERY_PROTECTED = "query_protected"
+    REPLICA_PROMOTED = "replica_promoted"
+    REPLICA_UNPROVEN = "replica_unproven"
+    REPLICA_SYNCHRONOUS = "replica_synchronous"
+    REPLICA_LAST = "replica_last"
+    REPLICA_SLOT = "replica_slot"
+    REPLICA_BUSY = "replica_busy"
     NOTHING_TO_DO = "nothing_to_do"
     NEVER_LIST = "never_list"
     # the limits

@@ -164,7 +164,7 @@ class Service(Strict):
 
 
 class Database(Strict):
-    """One PostgreSQL server whose reading queries may be ended."""
+    """One PostgreSQL server: its reading queries may be ended, and if it is a replica, it may be restarted."""
 
     host: str
     """Name or address."""
@@ -184,6 +184,9 @@ class Database(Strict):
     """Prefixes of application_name, compared in lower case."""
     pooler_applications: tuple[str, ...] = ("pgbouncer",)
     """As above, for connections that many clients share."""
+    replica_of: str | None = None
+    """The entry of `databases` that is its primary. With it, and listed under `services` too, its container may be
+    restarted by `restart_replica`; no other action restarts a database."""
 
 
 class Operator(Strict):
@@ -276,6 +279,7 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     """What each key may say by itself, and all together may not."""
     for name in sorted(set(settings.services) & set(settings.never)):
         yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    yield from _replicas(settings, where)
     hook, tls = settings.webhook, settings.listen.tls
     if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
         remedy = "name token_files or basic_auth here, or client_ca_file under listen.tls"
@@ -283,6 +287,22 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
         remedy = "name the authority in client_ca_file"
         yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
+
+
+def _replicas(settings: Settings, where: str) -> Iterator[Fault]:
+    """Who is whose replica, and that only replicas may be restarted."""
+    for name, database in sorted(settings.databases.items()):
+        primary = settings.databases.get(database.replica_of or "")
+        if database.replica_of is not None and (primary is None or primary.replica_of is not None):
+            said = f"{database.replica_of} is no primary of `databases`"
+            yield Fault(f"{where}: databases.{name}.replica_of", said, "name an entry that is no replica itself")
+    for name in sorted(set(settings.services) & set(settings.databases)):
+        if settings.databases[name].replica_of is None:
+            said = "is a database that is no replica: a primary is never restarted"
+            yield Fault(f"{where}: services.{name}", said, "remove it here, or say whose replica_of it is")
+        elif settings.services[name].containers != 1:
+            said = "one address is one server: a replica is one container"
+            yield Fault(f"{where}: services.{name}.containers", said, "list each replica by itself")
 
 
 def load(path: Path) -> Settings:

@@ -55,13 +55,15 @@ class Story:
 
     @property
     def ended(self) -> str:
-        """The verdict, what it was handed over for, or that it would have acted."""
+        """The verdict, what it was handed over for, that it would have acted, or what it was refused for last."""
         for event in reversed(self.events):
             if event["kind"] == "verdict":
                 return str(event["data"]["verdict"])
             if event["kind"] == "handed_over":
                 return str(event["data"]["reason"])
-        return "would_act" if any(event["kind"] == "would_act" for event in self.events) else ""
+        if any(event["kind"] == "would_act" for event in self.events):
+            return "would_act"
+        return next((str(e["data"]["reason"]) for e in reversed(self.events) if e["kind"] == "refused"), "")
 
     def since_fault(self, step: str) -> float | None:
         """Seconds from the fault to a step, None when it has not happened."""

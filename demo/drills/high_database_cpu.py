@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo.drills.base import Drill, Finding, Story
+from demo.drills.untouched import LEFT_ALONE, people_know, refused_as
 from demo.stack import Stack, end, first_json
 
 
@@ -52,8 +53,28 @@ def inspect_query(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
+@contextmanager
+def as_backup(stack: Stack, story: Story) -> Iterator[None]:
+    """The same query, of a session that calls itself pg_dump."""
+    with runaway_query(stack, story, "--as-backup"):
+        yield
+
+
+@contextmanager
+def after_write(stack: Stack, story: Story) -> Iterator[None]:
+    """The same query, in a transaction that has written before."""
+    with runaway_query(stack, story, "--after-write"):
+        yield
+
+
+def inspect_left_alone(stack: Stack, story: Story) -> list[Finding]:
+    """It runs on after several looks more, and people have the alert."""
+    people = people_know(stack, story, *ALERTS)
+    return [*inspect_query_untouched(stack, story), *people]
+
+
 def inspect_query_untouched(stack: Stack, story: Story) -> list[Finding]:
-    """Shadow: the query still runs and nobody was touched."""
+    """The query still runs and nobody was touched."""
     pid = int(story.notes["pid"])
     still = stack.sql(f"select count(*) from pg_stat_activity where pid = {pid} and state = 'active'")  # noqa: S608
     ended = ended_sessions(stack, story.times["fault"])
@@ -78,4 +99,28 @@ SHADOW = Drill(
     until="would_act",
     mode="shadow",
 )
-DRILLS = (HEALS, SHADOW)
+BACKUP = Drill(
+    f"{RUNBOOK}-backup",
+    "The query that burns the database is a backup",
+    RUNBOOK,
+    ALERTS,
+    as_backup,
+    inspect_left_alone,
+    expect=("query_protected",),
+    until=LEFT_ALONE,
+    untouched=True,
+    meanwhile=refused_as("query_protected"),
+)
+WRITER = Drill(
+    f"{RUNBOOK}-writer",
+    "The query that burns the database has written",
+    RUNBOOK,
+    ALERTS,
+    after_write,
+    inspect_left_alone,
+    expect=("query_has_written",),
+    until=LEFT_ALONE,
+    untouched=True,
+    meanwhile=refused_as("query_has_written"),
+)
+DRILLS = (HEALS, SHADOW, BACKUP, WRITER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import asyncpg
@@ -153,10 +153,13 @@ class EndingQuery(Action):
         hit = {(row["pid"], row["backend_start"], row["query_start"]) for row in rows if row["signalled"]}
         touched = [item for item in call.items if _identity(item) in hit]
         if not touched:
-            late = any(row["signalled"] is None for row in rows)
-            why = "the server's clock is past start_by" if late else "the query changed or ended meanwhile"
-            return Outcome(Result.FAILED, f"Nothing was ended: {why}.")
-        return Outcome(Result.DONE, await self._watch(connection, touched, until), tuple(touched))
+            if any(row["signalled"] is None for row in rows):
+                return Outcome(Result.FAILED, "Nothing was ended: the server's clock is past start_by.")
+            return Outcome(
+                Result.FAILED, f"Nothing was ended: the query changed or ended meanwhile.{_left(call.items)}"
+            )
+        said = await self._watch(connection, touched, until)
+        return Outcome(Result.DONE, f"{said}{_left(call.items, hit)}", tuple(touched))
 
     async def _watch(self, connection: asyncpg.Connection, touched: Sequence[Item], until: float) -> str:
         """Wait shortly until the signalled queries are gone, for the sentence; the proof decides, not this."""
@@ -175,6 +178,12 @@ class EndingQuery(Action):
 def _tag(attempt: str) -> str:
     """application_name of an attempt's session: in PostgreSQL's log by %a, and found again by `settle`."""
     return f"{NAME}/{attempt}"
+
+
+def _left(items: Sequence[Item], hit: Collection[tuple[int, str, str]] = ()) -> str:
+    """What the preview listed and the statement did not end, as a sentence; "" when it ended all of it."""
+    left = [str(item["pid"]) for item in items if _identity(item) not in hit]
+    return f" Left alone, changed or ended since the look: pid {', '.join(left)}." if left else ""
 
 
 def _identity(item: Item) -> tuple[int, str, str]:

@@ -60,16 +60,17 @@ class RestartService(Action):
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str]:
-        return sorted(settings.services)
+        return sorted(set(settings.services) - set(settings.databases))
 
     @classmethod
     def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
-        if service in frozenset(settings.never) | footing(settings):
-            said = f"{service} is a primary database, or what the remediator stands on: it is never restarted"
-            return (Fault("never", said, "leave it to people"),)
+        if faults := never_restarted(settings, service):
+            return faults
         entry = settings.services.get(service)
         if entry is None:
             return (Fault(f"services.{service}", "is not listed: it is never restarted", "list it, if it may be"),)
+        if service in settings.databases:
+            return (Fault(f"databases.{service}", "is a database server", "only restart_replica restarts one"),)
         if entry.containers == 1 and not entry.singleton:
             said = "is the only container of its service: a restart takes the service down"
             return (Fault(f"services.{service}.singleton", said, "say `singleton: true`, if it may"),)
@@ -113,6 +114,8 @@ class RestartService(Action):
             return Outcome(Result.FAILED, f"The container could not be read, nothing was sent: {error}")
         if change := _changed(item, found):
             return Outcome(Result.FAILED, f"Nothing was sent: {change}.")
+        if why := await self._last_look(call, found):
+            return Outcome(Result.FAILED, f"Nothing was sent: {why}")
         left = call.deadline - (self._clock.boottime() - started)
         if left <= 0:
             return Outcome(Result.FAILED, "The deadline passed before anything was sent.")
@@ -156,12 +159,25 @@ class RestartService(Action):
             return Settled(Settlement.NOT_DONE, sentence, evidence)
         return Settled(Settlement.UNKNOWN, _why_unknown(gate, seen, found, looked_at, call.start_by), evidence)
 
+    async def _last_look(self, call: Call, found: Container) -> str:
+        """Right before the call is sent: why not, as a sentence; "" when nothing forbids it. Never raises."""
+        del call, found
+        return ""
+
     def _forbidden(self, service: str) -> Refusal | None:
         if service in self._never:
             sentence = f"{service} is on the never list: a primary database, or what the remediator stands on."
             return Refusal(Reason.NEVER_LIST, sentence)
         if service not in self._settings.services:
             return Refusal(Reason.TARGET_NOT_ALLOWED, f"{service} is not in the settings' list of services.")
+        return self._of_another_kind(service)
+
+    def _of_another_kind(self, service: str) -> Refusal | None:
+        """A database server is no service like others: only `restart_replica` knows what it must not break."""
+        if service in self._settings.databases:
+            return Refusal(
+                Reason.TARGET_NOT_ALLOWED, f"{service} is a database server: only restart_replica restarts one."
+            )
         return None
 
     def _count(self, service: str, members: Sequence[Container]) -> list[Refusal]:
@@ -218,6 +234,14 @@ def footing(settings: Settings) -> frozenset[str]:
     urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
     hosts = {urlsplit(url).hostname for url in urls}
     return frozenset(host for host in hosts if host)
+
+
+def never_restarted(settings: Settings, service: str) -> tuple[Fault, ...]:
+    """The fault of a service that nothing may ever restart; () for any other."""
+    if service not in frozenset(settings.never) | footing(settings):
+        return ()
+    said = f"{service} is a primary database, or what the remediator stands on: it is never restarted"
+    return (Fault("never", said, "leave it to people"),)
 
 
 def identity(item: Container) -> Item:

@@ -160,6 +160,67 @@ async def test_the_database(postgres_server: PostgresServer, session: aiohttp.Cl
     assert json.loads(texts["cpu_by_backend"].splitlines()[0])["pid"] == hog.pid
 
 
+async def test_causes_of_a_busy_database(run: Run, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """A large table read without an index, and the statement that took the most time: named, without its literals."""
+    server = PostgresServer(run, {"shared_preload_libraries": "pg_stat_statements"}, name="causes").start()
+    try:
+        server.role("prep_remediator", "pw", "pg_read_all_stats")
+        server.sql("create table small as select 1 as n; create table orders as select generate_series(1, 20000) as n")
+        server.sql(f"select count(*) from orders where n::text = '{CANARY}'; select n from small")
+        server.sql("analyze orders")
+        (tmp_path / "password").write_text("pw")
+        entry = {"host": "127.0.0.1", "port": server.port, "database": "postgres", "user": "prep_remediator"}
+        config = settings(tmp_path, databases={"postgres": {**entry, "password_file": tmp_path / "password"}})
+        names = ["sequential_scans", "top_statements", "replication_state"]
+        missing = await Diagnoses(config, session).run("e1", names, {"service": "postgres"})
+        assert missing.complete, missing.summary
+        assert missing.summary["top_statements"] == "pg_stat_statements is not installed in this database"
+        server.sql("create extension pg_stat_statements")
+        server.sql(f"select count(pg_sleep(0.3)), '{CANARY}' as word")
+        evidence = await Diagnoses(config, session).run("e1", names, {"service": "postgres"})
+    finally:
+        server.stop()
+    assert evidence.complete, evidence.summary
+    texts = {name: (Path(evidence.path) / f"{name}.txt").read_text() for name in names}
+    assert CANARY not in "".join(texts.values()) + repr(evidence) + repr(missing)
+    (table,) = [json.loads(line) for line in texts["sequential_scans"].splitlines()]
+    assert (table["table"], table["indexes"], table["rows"]) == ("public.orders", 0, 20000)
+    assert evidence.summary["sequential_scans"].startswith("1 large tables were read without an index, most of all")
+    assert "pg_sleep" in json.loads(texts["top_statements"].splitlines()[0])["query"]
+    assert evidence.summary["replication_state"] == "postgres: takes writes, no standby, 0 slots"
+
+
+async def test_both_ends_of_replication(
+    run: Run, postgres_server: PostgresServer, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """What the replica and its primary say of the link; one that does not answer is evidence too."""
+    postgres_server.role("prep_remediator", "pw", "pg_read_all_stats", "pg_signal_backend")
+    (tmp_path / "password").write_text("pw")
+    entry = {"host": "127.0.0.1", "database": "postgres", "user": "prep_remediator", "timeout": "3s"}
+    entry["password_file"] = str(tmp_path / "password")
+    replica = postgres_server.replica(name="evidence")
+    replica.wait_caught_up()
+    ports = {"postgres": postgres_server.port, "replica": replica.port}
+    databases = {name: {**entry, "port": port} for name, port in ports.items()}
+    databases["replica"]["replica_of"] = "postgres"
+    diagnoses = Diagnoses(settings(tmp_path, databases=databases), session)
+    try:
+        evidence = await diagnoses.run("e1", ["replication_state"], {"service": "replica"})
+        assert evidence.complete, evidence.summary
+        said = evidence.summary["replication_state"]
+        assert said.startswith("replica: in recovery, streaming, silent for ")
+        assert "postgres: takes writes, evidence-" in said
+        state = json.loads((Path(evidence.path) / "replication_state.txt").read_text())
+        assert state["postgres"]["standbys"][0]["state"] == "streaming"
+        assert state["replica"]["receiver"]["status"] == "streaming"
+    finally:
+        replica.stop()
+    evidence = await diagnoses.run("e1", ["replication_state"], {"service": "postgres"})
+    assert evidence.complete, evidence.summary
+    assert evidence.summary["replication_state"].endswith("replica: does not answer")
+    assert not (await diagnoses.run("e1", ["replication_state"], {"service": "replica"})).complete
+
+
 def test_names_are_the_closed_set() -> None:
     """What runbooks may name."""
     assert {
@@ -169,4 +230,7 @@ def test_names_are_the_closed_set() -> None:
         "long_queries",
         "blocking_tree",
         "cpu_by_backend",
+        "sequential_scans",
+        "top_statements",
+        "replication_state",
     } == NAMES

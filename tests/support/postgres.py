@@ -111,11 +111,11 @@ class PostgresServer(Daemon):
         return self
 
     def argv(self) -> list[str]:
-        return [*self._as_user(), _binary("postgres"), "-D", str(self.data)]
+        return [*self._as_user(), server_program("postgres"), "-D", str(self.data)]
 
     def ready(self) -> bool:
         done = subprocess.run(
-            [_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"],
+            [server_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"],
             timeout=5,
             check=False,
         )
@@ -150,7 +150,7 @@ class PostgresServer(Daemon):
             "--encoding",
             "UTF8",
         ]
-        self._call([_binary("initdb"), "-D", str(self.data), "--no-sync", "--locale", "C.UTF-8", *options])
+        self._call([server_program("initdb"), "-D", str(self.data), "--no-sync", "--locale", "C.UTF-8", *options])
         with (self.data / "postgresql.conf").open("a") as file:
             file.write("include_if_exists 'prep-tests.conf'\n")
 
@@ -164,11 +164,11 @@ class PostgresServer(Daemon):
         assert self.primary is not None
         dsn = f"{self.primary.dsn(None)}?application_name={self.folder.name}"
         options = ["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]
-        self._call([_binary("pg_basebackup"), "-D", str(self.data), "-d", dsn, *options])
+        self._call([server_program("pg_basebackup"), "-D", str(self.data), "-d", dsn, *options])
 
     def promote(self, deadline: float = 15.0) -> None:
         """Make a standby a primary, and wait until it says so."""
-        self._call([_binary("pg_ctl"), "promote", "-D", str(self.data), "-w", "-t", str(int(deadline))])
+        self._call([server_program("pg_ctl"), "promote", "-D", str(self.data), "-w", "-t", str(int(deadline))])
 
     def wait_caught_up(self, deadline: float = 15.0) -> None:
         """Wait until this standby has replayed everything that its primary has written by now."""
@@ -242,7 +242,7 @@ class PostgresServer(Daemon):
         """Run SQL by psql (not by a driver that is under test); rows as text. Raises SqlFailed."""
         done = subprocess.run(
             [
-                _binary("psql"),
+                server_program("psql"),
                 "-Xq",
                 "--csv",
                 "-t",
@@ -312,7 +312,7 @@ class Session:
         self._server = server
         dsn = f"{server.dsn(database, user, password)}?application_name={quote(application, safe='')}"
         self._process = subprocess.Popen(
-            [_binary("psql"), "-Xqt", "-v", "ON_ERROR_STOP=1", dsn],
+            [server_program("psql"), "-Xqt", "-v", "ON_ERROR_STOP=1", dsn],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -368,7 +368,7 @@ class Session:
         return int(line)
 
 
-def _binary(name: str) -> str:
+def server_program(name: str) -> str:
     """A program of PostgreSQL's server: the newest of Debian's folders (at least 15), else the one in PATH."""
     folders = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), reverse=True

@@ -219,13 +219,14 @@ def _read_record(record: Path) -> tuple[list[tuple[Identity, signal.Signals]], l
 
 
 def _remove_containers(host: str, label: str) -> None:
-    """Remove a run's containers and images from an engine that outlives the run; an engine that is gone has none."""
+    """Remove a run's containers, images and networks from an engine that outlives the run; an engine that is gone has none."""
     docker = [program("docker"), "--host", host]
     chosen = ["--quiet", "--filter", f"label={label}"]
     try:
         for listing, removing in (
             (["ps", "--all"], ["rm", "--force", "--volumes"]),
             (["image", "ls"], ["image", "rm", "--force"]),
+            (["network", "ls"], ["network", "rm"]),
         ):
             listed = subprocess.run(
                 [*docker, *listing, *chosen], capture_output=True, text=True, timeout=20, check=True
