@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import asyncpg
 
 from remediator.actions.queries import read_server
+from remediator.captures_docker import container_events, disk_use, docker_disk
 from remediator.containers import Container, Engine
 from remediator.durations import human
 from remediator.errors import Permanent, Transient
+from remediator.evidence import Captured
 from remediator.fetch import describe
 from remediator.postgres import LOST, connected
 from remediator.probing import probe
@@ -29,14 +30,6 @@ LINES = 100
 LOG_BYTES = 256 * 1024
 CONTAINERS = 5  # of one service, at most
 SAMPLES, GAP = 10, 0.05  # where the backends spend their time: half a second
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """One diagnosis: the text for the file and a sentence for the journal. Not redacted yet."""
-
-    text: str
-    sentence: str
 
 
 class Source:
@@ -134,6 +127,9 @@ CAPTURES: Mapping[str, Capture] = {
     "long_queries": long_queries,
     "blocking_tree": blocking_tree,
     "cpu_by_backend": cpu_by_backend,
+    "container_events": container_events,
+    "disk_use": disk_use,
+    "docker_disk": docker_disk,
 }
 OF_DATABASES = frozenset({"long_queries", "blocking_tree", "cpu_by_backend"})
 """Those that ask an entry of `settings.databases`."""
