@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.containers import PROJECT, SERVICE
 from remediator.durations import human
+from remediator.errors import RemediatorError
 from remediator.evidence import Captured
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def disk_use(source: Source) -> Captured:
 async def docker_disk(source: Source) -> Captured:
     """The engine's own count of its disk, the largest images, and our containers whose logs grow without an end."""
     usage, images, used, containers = await asyncio.gather(
-        source.engine.usage(),
+        _usage(source),
         source.engine.all_images(),
         source.engine.images_in_use(),
         source.engine.of_project(),
@@ -89,6 +90,14 @@ async def container_events(source: Source) -> Captured:
     ]
     last = f", the last: {told[-1].get('Action')}" if told else ""
     return Captured("\n".join(lines), f"{len(told)} events within {human(HOUR)}{last}")
+
+
+async def _usage(source: Source) -> dict[str, Any]:
+    """The engine's count, or why there is none: it walks every layer, and must not stand in the way of the rest."""
+    try:
+        return dict(await source.engine.usage())
+    except RemediatorError as error:
+        return {"not_counted": str(error)}
 
 
 def _rooms(mounts: str) -> Iterator[dict[str, Any]]:

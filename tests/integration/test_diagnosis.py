@@ -116,6 +116,27 @@ async def test_disks_and_events(
     assert {json.loads(line)["container"] for line in texts["container_events"].splitlines()} == {container.name}
 
 
+class Counting(StubServer):
+    """An engine that is asked in the middle of its own count, and has nothing else to tell."""
+
+    def answer(self, request: Request) -> Answer:
+        if request.path == "/system/df":
+            return Answer(503, b'{"message":"a disk usage operation is already running"}')
+        return Answer(200, b"[]")
+
+
+async def test_a_count_that_the_engine_cannot_give_is_no_hindrance(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """It takes long where there is much, just when it is needed: the rest is evidence enough, and says what is missing."""
+    with Counting() as engine:
+        config = settings(tmp_path, docker={"gate_url": engine.url, "project": "prep"})
+        evidence = await Diagnoses(config, session).run("e1", ["docker_disk"], {})
+    assert evidence.complete, evidence.summary
+    told = json.loads((Path(evidence.path) / "docker_disk.txt").read_text())
+    assert "already running" in told["totals"]["not_counted"]
+
+
 def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many files at most, and it says that there may be more; links are not followed, what is not there is told."""
     for name in ("a", "b"):
