@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 import aiohttp
 
 from prepctl.alert_rules import Rules
-from prepctl.obstacles import ACTIONS, targets
+from prepctl.obstacles import targets
 from remediator import gate, probing
 from remediator.actions import registry
 from remediator.actions.base import Action
+from remediator.actions.restart_replica import RestartReplica
 from remediator.actions.restart_service import RestartService
+from remediator.actions.start_service import StartService
 from remediator.clock import SystemClock
 from remediator.containers import Engine
 from remediator.errors import Fault, Permanent, RemediatorError
@@ -43,6 +45,10 @@ LASTING = frozenset(
 """The target's reasons that do not pass by themselves. A young container or a protected query is no fault."""
 
 
+BY_NAME = frozenset({RestartReplica.name, RestartService.name, StartService.name})
+"""Actions that the gate lets through by the container's name: the same names for all of them."""
+
+
 def look(books: Sequence[Runbook], settings: Settings, rules: Rules | None) -> list[Fault]:
     """Every fault that can be seen from here, each once, in the order of the runbooks."""
     steps = [
@@ -60,9 +66,9 @@ async def _look(
     async with aiohttp.ClientSession() as session:
         actions = registry.build(settings, session, SystemClock())
         asked = [_target(actions[rung.action], book, rung, service) for book, rung, service in steps]
-        restarted = sorted({service for _, rung, service in steps if issubclass(ACTIONS[rung.action], RestartService)})
+        acted_on = sorted({service for _, rung, service in steps if rung.action in BY_NAME})
         probed = sorted({service for book, _, service in steps if book.proof.probe})
-        asked += [_gate(settings, session, service) for service in restarted if service in settings.services]
+        asked += [_gate(settings, session, service) for service in acted_on if service in settings.services]
         asked += [_probe(settings, session, service) for service in probed]
         asked += [_prometheus(url, settings, session, books) for url in settings.prometheus.urls]
         return [fault for found in await asyncio.gather(*asked) for fault in found]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -17,9 +16,11 @@ import asyncpg
 
 from remediator import root_causes
 from remediator.actions.queries import read_server
+from remediator.captures_docker import container_events, disk_use, docker_disk
 from remediator.containers import Container, Engine
 from remediator.durations import human
 from remediator.errors import Permanent, Transient
+from remediator.evidence import Captured
 from remediator.fetch import describe
 from remediator.postgres import LOST, connected
 from remediator.probing import probe
@@ -30,14 +31,6 @@ LINES = 100
 LOG_BYTES = 256 * 1024
 CONTAINERS = 5  # of one service, at most
 SAMPLES, GAP = 10, 0.05  # where the backends spend their time: half a second
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """One diagnosis: the text for the file and a sentence for the journal. Not redacted yet."""
-
-    text: str
-    sentence: str
 
 
 class Source:
@@ -147,6 +140,9 @@ CAPTURES: Mapping[str, Capture] = {
     "sequential_scans": _of_cause(root_causes.sequential_scans),
     "top_statements": _of_cause(root_causes.top_statements),
     "replication_state": _of_cause(root_causes.replication_state),
+    "container_events": container_events,
+    "disk_use": disk_use,
+    "docker_disk": docker_disk,
 }
 OF_DATABASES = frozenset(
     {"long_queries", "blocking_tree", "cpu_by_backend", "sequential_scans", "top_statements", "replication_state"}

@@ -1,7 +1,7 @@
-"""The Docker Engine, reached only through the gate: the reads, and the one effect there is.
+"""The Docker Engine, reached only through the gate: the reads, and the few effects there are.
 
-In: the settings' gate and compose project. Out: frozen values. Reads raise Transient or Permanent; the
-restart never raises for what it is told, that is a `Sent`. No path here takes a name that did not come out
+In: the settings' gate and compose project. Out: frozen values. Reads raise Transient or Permanent; an
+effect never raises for what it is told, that is a `Sent`. No path here takes a name that did not come out
 of the engine's own answer, and nothing is ever sent twice.
 Source: Docker Engine API 1.41 (docs.docker.com/reference/api/engine/version/v1.41/) and the gate's contract,
 `docs/architecture.md`.
@@ -77,7 +77,7 @@ class GateState:
 
 
 class Answered(StrEnum):
-    """What came of a restart call. Only `not_sent` and `refused` prove that nothing began."""
+    """What came of a call that has an effect. Only `not_sent` and `refused` prove that nothing began."""
 
     DONE = "done"
     NOT_SENT = "not_sent"
@@ -87,10 +87,22 @@ class Answered(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The restart call's end, with a sentence for the journal."""
+    """Such a call's end, with a sentence for the journal."""
 
     answered: Answered
     detail: str
+
+
+class _Once(aiohttp.TCPConnector):
+    """Gives one connection and no other: aiohttp sends a DELETE again when the first connection breaks under it."""
+
+    _given = False
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        if self._given:
+            raise aiohttp.ClientConnectionError("the connection broke, and nothing is sent twice")
+        self._given = True
+        return await super().connect(*args, **kwargs)
 
 
 class Engine:
@@ -124,6 +136,10 @@ class Engine:
     async def of_service(self, service: str) -> tuple[Container, ...]:
         """Every container of one compose service, one-off and stopped ones too, sorted by name."""
         filters = {"label": [f"{PROJECT}={self._settings.project}", f"{SERVICE}={service}"]}
+        return await self._listed(filters)
+
+    async def _listed(self, filters: Mapping[str, Any]) -> tuple[Container, ...]:
+        """What the engine lists, each one asked about, sorted by name."""
         listed = await self._get("/containers/json", ("all", "1"), ("filters", json.dumps(filters)))
         found = await asyncio.gather(*(self.inspect(entry["Id"]) for entry in listed), return_exceptions=True)
         gone = (Refused,)
@@ -132,6 +148,67 @@ class Engine:
             if isinstance(item, BaseException) and not (isinstance(item, gone) and item.status == 404):
                 raise item
         return tuple(sorted((item for item in found if isinstance(item, Container)), key=lambda item: item.name))
+
+    async def one_offs(self) -> tuple[Container, ...]:
+        """Every one-off container of the project, in whatever state."""
+        filters = {"label": [f"{PROJECT}={self._settings.project}", f"{ONE_OFF}=True"]}
+        return await self._listed(filters)
+
+    async def images_in_use(self) -> frozenset[str]:
+        """Ids of the images that any container of the engine is made of, whoever's and in whatever state."""
+        return frozenset(str(entry["ImageID"]) for entry in await self._get("/containers/json", ("all", "1")))
+
+    async def images(self, label: str, value: str) -> list[Mapping[str, Any]]:
+        """Images with this label, also those without a name, as the engine lists them."""
+        filters = json.dumps({"label": [f"{label}={value}"]})
+        return list(await self._get("/images/json", ("filters", filters)))
+
+    async def all_images(self) -> list[Mapping[str, Any]]:
+        """Every image of the engine but parents of others."""
+        return list(await self._get("/images/json"))
+
+    async def of_project(self) -> tuple[Container, ...]:
+        """Every container of the project, in whatever state."""
+        return await self._listed({"label": [f"{PROJECT}={self._settings.project}"]})
+
+    async def usage(self) -> Mapping[str, int]:
+        """Bytes on the engine's disk by kind, as it counts them; slow where there is much."""
+        found = await self._get("/system/df")
+        return {
+            "layers_bytes": int(found.get("LayersSize") or 0),
+            "containers_bytes": sum(int(one.get("SizeRw") or 0) for one in found.get("Containers") or ()),
+            "volumes_bytes": sum(
+                int((one.get("UsageData") or {}).get("Size") or 0) for one in found.get("Volumes") or ()
+            ),
+            "build_cache_bytes": sum(int(one.get("Size") or 0) for one in found.get("BuildCache") or ()),
+        }
+
+    async def events(self, service: str, since: float, until: float) -> list[Mapping[str, Any]]:
+        """Events of a service's containers between two moments (UNIX seconds), oldest first, as far as it has them."""
+        filters = {
+            "type": ["container"],
+            "label": [f"{PROJECT}={self._settings.project}", f"{SERVICE}={service}"],
+        }
+        body = await get_bytes(
+            self._session,
+            f"{self._base}/events",
+            (("since", f"{since:.3f}"), ("until", f"{until:.3f}"), ("filters", json.dumps(filters))),
+            within=self._settings.timeout,
+        )
+        try:
+            return [json.loads(line) for line in body.splitlines() if line.strip()]
+        except ValueError as error:
+            raise Permanent(f"GET {self._base}/events: the answer is not JSON") from error
+
+    async def image(self, id: str) -> Mapping[str, Any] | None:
+        """One image by its full id; None when it has gone meanwhile."""
+        try:
+            found: Mapping[str, Any] = await self._get(f"/images/{quote(id, safe=':')}/json")
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
 
     async def inspect(self, container: str) -> Container:
         """One container by id or name. Refused with status 404 when there is none."""
@@ -158,9 +235,9 @@ class Engine:
     async def allowed(self, name: str) -> bool:
         """Would the gate let a restart of this container through? Nothing is restarted, and nothing is recorded.
 
-        A restart call without its attempt id: the gate answers 428 for a name on its list and 403 for every other,
-        both marked as its own word. Whoever else listens there might take the call for what it says, so the gate has to
-        answer as one first. Raises Permanent when it does not, or answers otherwise.
+        What may be restarted may be started. A call without its attempt id: the gate answers 428 for a name on its list
+        and 403 for every other, both marked as its own word. Whoever else listens there might take the call for what it
+        says, so the gate has to answer as one first. Raises Permanent when it does not, or answers otherwise.
         """
         await self.gate()
         url = f"{self._base}/v1.41/containers/{quote(name, safe='')}/restart"
@@ -175,23 +252,35 @@ class Engine:
         raise Permanent(f"{url}: status {said[0]} is not the gate's answer to a call without an attempt")
 
     async def restart(self, name: str, attempt: str, start_by: float, deadline: float) -> Sent:
-        """POST the restart once, on a connection of its own, and tell what can be said about it.
+        """Restart a container by its name; as `_send`."""
+        return await self._send("POST", f"/containers/{quote(name, safe='')}/restart", attempt, start_by, deadline)
+
+    async def start(self, name: str, attempt: str, start_by: float, deadline: float) -> Sent:
+        """Start a container by its name; refused when it runs already. As `_send`."""
+        return await self._send("POST", f"/containers/{quote(name, safe='')}/start", attempt, start_by, deadline)
+
+    async def delete(self, kind: str, id: str, attempt: str, start_by: float, deadline: float) -> Sent:
+        """Delete one of `images` or `containers` by its full id; refused while it is in use. As `_send`."""
+        return await self._send("DELETE", f"/{kind}/{quote(id, safe=':')}", attempt, start_by, deadline)
+
+    async def _send(self, method: str, path: str, attempt: str, start_by: float, deadline: float) -> Sent:
+        """Make the call once, on a connection of its own, and tell what can be said about it.
 
         `start_by` is UNIX seconds on the gate's clock, `deadline` seconds for the whole call. No keep-alive
         connection and no retry: a request that finds a closed connection must not be taken for one that was
         refused, nor sent again.
         """
         headers = {"X-Attempt-Id": attempt, "X-Start-By": str(int(start_by))}
-        url = f"{self._base}/v1.41/containers/{quote(name, safe='')}/restart"
+        url = f"{self._base}/v1.41{path}"
         timeout = aiohttp.ClientTimeout(total=deadline, connect=min(CONNECT, deadline))
-        connector = aiohttp.TCPConnector(force_close=True, limit=1)
+        connector = _Once(force_close=True, limit=1)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as once,
-                once.post(url, headers=headers, allow_redirects=False) as response,
+                once.request(method, url, headers=headers, allow_redirects=False) as response,
             ):
                 body = await read_bounded(response, 4096)
-                return _sent(response.status, response.headers.get("X-Gate-Refused"), body)
+                return _sent(method, path, response.status, response.headers.get("X-Gate-Refused"), body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Sent(Answered.NOT_SENT, f"The gate took no connection: {describe(error)}.")
         except TimeoutError:
@@ -264,17 +353,25 @@ def _unframe(stream: bytes) -> bytes:
     return bytes(text)
 
 
-def _sent(status: int, gate: str | None, body: bytes) -> Sent:
-    """What an answer to the restart call proves.
+def _sent(method: str, path: str, status: int, gate: str | None, body: bytes) -> Sent:
+    """What an answer to an effect's call proves.
 
-    204 is done. The gate's refusal is marked by its header and never reaches the engine. The engine's own
-    "No such container" and "client version" are said before it begins. Everything else may have begun.
+    204 is done, for an image 200. The gate's refusal is marked by its header and never reaches the engine. The
+    engine's own "No such …" and "client version", 304 to a start ("started already") and 409 to a deletion ("in
+    use") are said before it begins. Everything else may have begun.
     """
     said = " ".join(body[:200].decode("utf-8", "replace").split())
     if gate is not None:
         return Sent(Answered.REFUSED, f"The Docker gate refused: {gate} (status {status}).")
-    if status == 204:
-        return Sent(Answered.DONE, "The engine restarted the container (status 204).")
-    if (status == 404 and "No such container" in said) or (status == 400 and "client version" in said):
+    if method == "DELETE" and status in (200, 204):
+        return Sent(Answered.DONE, f"The engine deleted it (status {status}).")
+    if method == "POST" and status == 204:
+        verb = "restarted" if path.endswith("/restart") else "started"
+        return Sent(Answered.DONE, f"The engine {verb} the container (status 204).")
+    if status == 304 and path.endswith("/start"):
+        return Sent(Answered.REFUSED, "The engine says that the container runs already.")
+    none_such = "No such container" in said or "No such image" in said
+    refused = (status == 404 and none_such) or (status == 400 and "client version" in said)
+    if refused or (status == 409 and method == "DELETE"):
         return Sent(Answered.REFUSED, f"The engine refused: {said}")
     return Sent(Answered.UNSURE, f"Status {status}: {said or 'no text'}")

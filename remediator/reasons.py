@@ -45,6 +45,8 @@ class Reason(StrEnum):
     TARGET_YOUNG = "target_young"
     TARGET_RESTARTING = "target_restarting"
     TARGET_NOT_RUNNING = "target_not_running"
+    TARGET_STOPPED = "target_stopped"
+    TARGET_NOT_FULL = "target_not_full"
     QUERY_HAS_WRITTEN = "query_has_written"
     QUERY_PROTECTED = "query_protected"
     REPLICA_PROMOTED = "replica_promoted"

@@ -121,6 +121,18 @@ class Alertmanager(Strict):
     """`endsAt` of a posted alert: at least 30 minutes ahead, so that it does not resolve by itself."""
 
 
+class Prune(Strict):
+    """Deleting this project's old images and ended one-off containers, by a runbook and with two persons' approval."""
+
+    keep: int = Field(default=2, ge=2)
+    """So many images before the one that runs stay for each service: to roll back to."""
+    min_age: Duration = Field(default=7 * 86400.0, gt=0)
+    """Whatever came to the engine, or ended, less than this ago stays."""
+    disk: Path = Path("/")
+    """A folder on the file system that holds the engine's data: what is free is measured there. The root of a container
+    lies on it."""
+
+
 class Docker(Strict):
     """The engine, reached only through the gate."""
 
@@ -134,6 +146,8 @@ class Docker(Strict):
     """A container must carry this label with the value `true` to be restarted."""
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
+    prune: Prune | None = None
+    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it."""
 
 
 class Probe(Strict):

@@ -9,13 +9,22 @@ from pydantic import BaseModel
 
 from remediator.actions.base import Action
 from remediator.actions.cancel_query import CancelQuery
+from remediator.actions.prune_docker import PruneDocker
 from remediator.actions.restart_replica import RestartReplica
 from remediator.actions.restart_service import RestartService
+from remediator.actions.start_service import StartService
 from remediator.actions.terminate_query import TerminateQuery
 from remediator.clock import Clock
 from remediator.settings import Settings
 
-CLASSES: tuple[type[Action], ...] = (CancelQuery, RestartReplica, RestartService, TerminateQuery)
+CLASSES: tuple[type[Action], ...] = (
+    CancelQuery,
+    PruneDocker,
+    RestartReplica,
+    RestartService,
+    StartService,
+    TerminateQuery,
+)
 NAMES = frozenset(action.name for action in CLASSES)
 PARAMS: Mapping[str, type[BaseModel]] = {action.name: action.params_model for action in CLASSES}
 """What each action takes: a runbook's parameters are checked against it when it is loaded."""
@@ -25,8 +34,10 @@ def build(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> M
     """The actions with their clients. `session` belongs to the caller and outlives them."""
     actions: tuple[Action, ...] = (
         CancelQuery(settings, clock),
-        TerminateQuery(settings, clock),
-        RestartService(settings, session, clock),
+        PruneDocker(settings, session, clock),
         RestartReplica(settings, session, clock),
+        RestartService(settings, session, clock),
+        StartService(settings, session, clock),
+        TerminateQuery(settings, clock),
     )
     return {action.name: action for action in actions}

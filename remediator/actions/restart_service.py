@@ -87,12 +87,12 @@ class RestartService(Action):
         refusals = [
             *self._count(service, members),
             *self._group(service, members),
-            *_one_offs(service, one_offs),
+            *running_one_offs(service, one_offs),
             *[reason for item in members for reason in await self._against(item, gate)],
         ]
         chosen = _sickest_first(members)[:1]
-        left_out = [_left_out(item, "one-off container, somebody's own command") for item in one_offs]
-        left_out += [_left_out(item, "one container a time") for item in members if item not in chosen]
+        left_out = [not_touched(item, "one-off container, somebody's own command") for item in one_offs]
+        left_out += [not_touched(item, "one container a time") for item in members if item not in chosen]
         names = ", ".join(item.name for item in chosen) or "no container"
         return Preview(
             resource=resource,
@@ -112,7 +112,7 @@ class RestartService(Action):
             found = await self._engine.inspect(str(item["id"]))
         except RemediatorError as error:
             return Outcome(Result.FAILED, f"The container could not be read, nothing was sent: {error}")
-        if change := _changed(item, found):
+        if change := changed(item, found):
             return Outcome(Result.FAILED, f"Nothing was sent: {change}.")
         if why := await self._last_look(call, found):
             return Outcome(Result.FAILED, f"Nothing was sent: {why}")
@@ -127,37 +127,8 @@ class RestartService(Action):
         return Outcome(Result.FAILED, sent.detail)
 
     async def settle(self, call: Call) -> Settled:
-        """Done: StartedAt changed and is later than the look. Not done: the gate, up all the while, never let
-        the attempt through and would not any more. All else is unknown, and for people.
-        """
-        item = call.items[0]
-        gate = await self._engine.gate()
-        seen = await self._engine.seen(call.attempt)
-        try:
-            found = await self._engine.inspect(str(item["id"]))
-        except Refused as error:
-            if error.status != 404:
-                raise Transient(str(error)) from error
-            found = None
-        # The intent was written after the look, and `start_by` is the look plus this, on the target's clock.
-        looked_at = call.start_by - self._settings.guards.start_within
-        evidence = {
-            "gate_started": gate.started,
-            "gate_now": gate.now,
-            "attempt_seen_by_gate": seen,
-            "started_at_before": item["started_at"],
-            "started_at_now": found.started_at if found else None,
-            "status_now": found.status if found else None,
-        }
-        if found and found.started_at != item["started_at"] and found.started >= looked_at:
-            who = "the gate let this attempt through" if seen else "the gate did not see this attempt: somebody else's"
-            return Settled(
-                Settlement.DONE, f"{found.name} was started at {found.started_at}, after the intent; {who}.", evidence
-            )
-        if not seen and gate.started < looked_at and gate.now > call.start_by:
-            sentence = "The gate was up all the while, never saw the attempt and would refuse it as late now."
-            return Settled(Settlement.NOT_DONE, sentence, evidence)
-        return Settled(Settlement.UNKNOWN, _why_unknown(gate, seen, found, looked_at, call.start_by), evidence)
+        """As `settled_by_start`."""
+        return await settled_by_start(self._engine, call, self._settings.guards.start_within)
 
     async def _last_look(self, call: Call, found: Container) -> str:
         """Right before the call is sent: why not, as a sentence; "" when nothing forbids it. Never raises."""
@@ -225,6 +196,40 @@ class RestartService(Action):
         return found
 
 
+async def settled_by_start(engine: Engine, call: Call, start_within: float) -> Settled:
+    """Done: StartedAt changed and is later than the look. Not done: the gate, up all the while, never let
+    the attempt through and would not any more. All else is unknown, and for people.
+    """
+    item = call.items[0]
+    gate = await engine.gate()
+    seen = await engine.seen(call.attempt)
+    try:
+        found = await engine.inspect(str(item["id"]))
+    except Refused as error:
+        if error.status != 404:
+            raise Transient(str(error)) from error
+        found = None
+    # The intent was written after the look, and `start_by` is the look plus this, on the target's clock.
+    looked_at = call.start_by - start_within
+    evidence = {
+        "gate_started": gate.started,
+        "gate_now": gate.now,
+        "attempt_seen_by_gate": seen,
+        "started_at_before": item["started_at"],
+        "started_at_now": found.started_at if found else None,
+        "status_now": found.status if found else None,
+    }
+    if found and found.started_at != item["started_at"] and found.started >= looked_at:
+        who = "the gate let this attempt through" if seen else "the gate did not see this attempt: somebody else's"
+        return Settled(
+            Settlement.DONE, f"{found.name} was started at {found.started_at}, after the intent; {who}.", evidence
+        )
+    if not seen and gate.started < looked_at and gate.now > call.start_by:
+        sentence = "The gate was up all the while, never saw the attempt and would refuse it as late now."
+        return Settled(Settlement.NOT_DONE, sentence, evidence)
+    return Settled(Settlement.UNKNOWN, _why_unknown(gate, seen, found, looked_at, call.start_by), evidence)
+
+
 def _sickest_first(members: Sequence[Container]) -> list[Container]:
     return sorted(members, key=lambda item: (item.health != "unhealthy", item.started, item.name))
 
@@ -255,13 +260,13 @@ def identity(item: Container) -> Item:
     }
 
 
-def _changed(item: Item, found: Container) -> str:
-    """What is different from the preview, as words; "" when it is the same container in the same life."""
+def changed(item: Item, found: Container, status: str = "running") -> str:
+    """What is different from the preview, as words; "" when it is the same container in the same life and status."""
     now = identity(found)
-    changed = [name for name in now if now[name] != item.get(name)]
-    if changed:
-        return f"{found.name} changed since the look ({', '.join(changed)})"
-    return "" if found.status == "running" else f"{found.name} is {found.status} now"
+    other = [name for name in now if now[name] != item.get(name)]
+    if other:
+        return f"{found.name} changed since the look ({', '.join(other)})"
+    return "" if found.status == status else f"{found.name} is {found.status} now"
 
 
 def _young(item: Container, age: float, young: float, now: float) -> Refusal:
@@ -271,7 +276,7 @@ def _young(item: Container, age: float, young: float, now: float) -> Refusal:
     return Refusal(reason, sentence, earliest=now + young - age)
 
 
-def _one_offs(service: str, one_offs: Sequence[Container]) -> list[Refusal]:
+def running_one_offs(service: str, one_offs: Sequence[Container]) -> list[Refusal]:
     running = [item.name for item in one_offs if item.status in ("running", "paused", "restarting")]
     if not running:
         return []
@@ -279,7 +284,7 @@ def _one_offs(service: str, one_offs: Sequence[Container]) -> list[Refusal]:
     return [Refusal(Reason.TARGET_ONE_OFF, sentence)]
 
 
-def _left_out(item: Container, why: str) -> Item:
+def not_touched(item: Container, why: str) -> Item:
     return {"container": item.name, "id": item.id, "status": item.status, "why": why}
 
 

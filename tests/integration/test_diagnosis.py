@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from remediator import gate
+from remediator import captures_docker, gate
 from remediator.diagnosis import NAMES, Diagnoses
 from tests.integration.adapting import settings
 from tests.support.docker_engine import DockerEngine, ServiceContainer
@@ -88,6 +88,70 @@ async def test_containers_and_probe(
     assert container.name in (folder / "container_facts.txt").read_text()
     assert "no free session" in (folder / "service_probe.txt").read_text()
     assert "status 503" in evidence.summary["service_probe"]
+
+
+async def test_disks_and_events(
+    talking: tuple[Haproxy, ServiceContainer, str], session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """What is full, what could go, whose log has no end, and what has happened; the environment is never in it."""
+    proxy, container, project = talking
+    (tmp_path / "much").write_bytes(b"x" * 3_000_000)
+    config = settings(tmp_path, docker={"gate_url": proxy.url, "project": project, "timeout": "8s"})
+    container.container.restart(timeout=1)
+    names = ["disk_use", "docker_disk", "container_events"]
+    evidence = await Diagnoses(config, session).run("e1", names, {"service": "python-compliance"})
+    assert evidence.complete, evidence.summary
+    texts = {name: (Path(evidence.path) / f"{name}.txt").read_text() for name in names}
+    assert CANARY not in "".join(texts.values())
+    disks = json.loads(texts["disk_use"])
+    root = next(each for each in disks["file_systems"] if each["mount"] == "/")
+    assert abs(root["bytes"] - os.statvfs("/").f_blocks * os.statvfs("/").f_frsize) < 1
+    assert disks["largest_folders"]["bytes_by_folder"][str(tmp_path)] >= 3_000_000
+    docker = json.loads(texts["docker_disk"])
+    assert docker["totals"]["layers_bytes"] > 0
+    assert any(each["used"] for each in docker["largest_images"])
+    assert docker["containers_without_log_rotation"] == [container.name]
+    actions = [json.loads(line)["action"] for line in texts["container_events"].splitlines()]
+    assert "restart" in actions
+    assert {json.loads(line)["container"] for line in texts["container_events"].splitlines()} == {container.name}
+
+
+class Counting(StubServer):
+    """An engine that is asked in the middle of its own count, and has nothing else to tell."""
+
+    def answer(self, request: Request) -> Answer:
+        if request.path == "/system/df":
+            return Answer(503, b'{"message":"a disk usage operation is already running"}')
+        return Answer(200, b"[]")
+
+
+async def test_a_count_that_the_engine_cannot_give_is_no_hindrance(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """It takes long where there is much, just when it is needed: the rest is evidence enough, and says what is missing."""
+    with Counting() as engine:
+        config = settings(tmp_path, docker={"gate_url": engine.url, "project": "prep"})
+        evidence = await Diagnoses(config, session).run("e1", ["docker_disk"], {})
+    assert evidence.complete, evidence.summary
+    told = json.loads((Path(evidence.path) / "docker_disk.txt").read_text())
+    assert "already running" in told["totals"]["not_counted"]
+
+
+def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many files at most, and it says that there may be more; links are not followed, what is not there is told."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            (tmp_path / name / str(number)).write_bytes(b"x" * 5000)
+    (tmp_path / "link").symlink_to("/usr")
+    whole = captures_docker.largest(tmp_path)
+    assert (whole["complete"], set(whole["bytes_by_folder"])) == (
+        True,
+        {str(tmp_path), *map(str, tmp_path.glob("[ab]"))},
+    )
+    monkeypatch.setattr(captures_docker, "FILES", 4)
+    assert captures_docker.largest(tmp_path)["complete"] is False
+    assert "error" in captures_docker.largest(tmp_path / "gone")
 
 
 async def test_frames_of_both_streams_become_text(
@@ -233,4 +297,7 @@ def test_names_are_the_closed_set() -> None:
         "sequential_scans",
         "top_statements",
         "replication_state",
+        "container_events",
+        "disk_use",
+        "docker_disk",
     } == NAMES

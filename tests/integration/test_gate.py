@@ -36,8 +36,8 @@ def engine(run: Run) -> Iterator[RecordingEngine]:
         yield engine
 
 
-def proxy(run: Run, socket_path: Path | str, *names: str, cooldown: int = COOLDOWN) -> Haproxy:
-    made = Gate(names, cooldown=cooldown, bind="127.0.0.1:{port}", socket=str(socket_path))
+def proxy(run: Run, socket_path: Path | str, *names: str, cooldown: int = COOLDOWN, prune: bool = False) -> Haproxy:
+    made = Gate(names, cooldown=cooldown, bind="127.0.0.1:{port}", socket=str(socket_path), prune=prune)
     return Haproxy(run, gate.render(made), {"GATE_STARTED": str(int(time.time()) + 1)}, name="gate")
 
 
@@ -51,9 +51,29 @@ def attempt() -> str:
     return uuid4().hex
 
 
-def restart(door: Haproxy, name: str = ONE, attempt_id: str | None = None, ahead: float = 8) -> Reply:
+@pytest.fixture
+def pruning(run: Run, engine: RecordingEngine) -> Iterator[Haproxy]:
+    """A gate whose settings have switched deleting on."""
+    with proxy(run, engine.path, ONE, prune=True) as door:
+        yield door
+
+
+def effect(door: Haproxy, method: str, path: str, attempt_id: str | None = None, ahead: float = 8) -> Reply:
     headers = {"X-Attempt-Id": attempt_id or attempt(), "X-Start-By": str(int(time.time() + ahead))}
-    return fetch(f"{door.url}/v1.41/containers/{name}/restart", "POST", headers=headers, timeout=20)
+    return fetch(f"{door.url}/v1.41{path}", method, headers=headers, timeout=20)
+
+
+def restart(door: Haproxy, name: str = ONE, attempt_id: str | None = None, ahead: float = 8) -> Reply:
+    return effect(door, "POST", f"/containers/{name}/restart", attempt_id, ahead)
+
+
+def start(door: Haproxy, name: str = ONE, attempt_id: str | None = None, ahead: float = 8) -> Reply:
+    return effect(door, "POST", f"/containers/{name}/start", attempt_id, ahead)
+
+
+def image(number: int) -> str:
+    """The path of an image by its full id."""
+    return f"/images/sha256:{number:064x}"
 
 
 def refusal(reply: Reply) -> tuple[int, str | None]:
@@ -89,8 +109,9 @@ def good_headers() -> tuple[str, str]:
 def test_haproxy_takes_it_without_a_warning(run: Run, engine: RecordingEngine) -> None:
     """Also with an empty list, which then allows no restart at all."""
     for names in ((ONE, TWO), ()):
-        said = proxy(run, engine.path, *names).check()
-        assert "WARNING" not in said
+        for prune in (False, True):
+            said = proxy(run, engine.path, *names, prune=prune).check()
+            assert "WARNING" not in said
     with proxy(run, engine.path) as door:
         assert refusal(restart(door)) == (403, "not-allowed")
     assert engine.requests == []
@@ -170,6 +191,12 @@ def test_the_listed_reads_pass_unchanged(door: Haproxy, engine: RecordingEngine,
         # other effects, and this one on others
         ("POST", "/v1.41/containers/prep-postgres-1/restart"),
         ("POST", f"/v1.41/containers/{ONE}/stop"),
+        ("POST", "/v1.41/containers/prep-postgres-1/start"),
+        ("POST", f"/v1.41/containers/{ONE}/start?detachKeys=a"),
+        ("POST", f"/v1.41/containers/{'a' * 64}/start"),
+        ("POST", f"/v1.41/containers/{ONE}/startx"),
+        ("DELETE", f"/v1.41/containers/{'a' * 64}"),
+        ("DELETE", f"/v1.41/images/sha256:{'a' * 64}"),
         ("POST", f"/v1.41/containers/{ONE}/kill"),
         ("POST", f"/v1.41/containers/{ONE}/exec"),
         ("POST", "/v1.41/containers/create"),
@@ -221,6 +248,7 @@ def test_the_listed_reads_pass_unchanged(door: Haproxy, engine: RecordingEngine,
         ("GET", "/volumes"),
         ("GET", "/images/x/get"),
         ("GET", "/images/x/json"),
+        ("GET", f"/images/sha256:{'a' * 64}/json"),
         ("GET", "/images/prep-local/ops:0.1.0/json"),
         ("GET", "/images/json/x"),
         ("GET", "/images/search?term=x"),
@@ -435,6 +463,106 @@ def test_the_engine_cannot_speak_for_the_gate(door: Haproxy, engine: RecordingEn
     assert refusal(restart(door)) == (409, None)
 
 
+# ---- starting, and deleting ------------------------------------------------------------------------------------------
+
+
+def test_a_start_is_fenced_as_a_restart_is(door: Haproxy, engine: RecordingEngine) -> None:
+    """Once by attempt, once by container within the cooldown; a restart that left it stopped is no hindrance."""
+    key = attempt()
+    assert restart(door).status == 204
+    assert start(door, attempt_id=key).status == 204
+    assert refusal(start(door, attempt_id=key)) == (409, "repeated")
+    assert refusal(restart(door, TWO, attempt_id=key)) == (409, "repeated")
+    assert refusal(start(door)) == (429, "too-soon")
+    assert refusal(restart(door)) == (429, "too-soon")
+    assert refusal(start(door, TWO, ahead=-1)) == (412, "late")
+    assert refusal(ask(door, "POST", f"/v1.41/containers/{TWO}/start")) == (428, "no-attempt")
+    assert engine.lines == [f"POST /containers/{ONE}/restart HTTP/1.1", f"POST /containers/{ONE}/start HTTP/1.1"]
+    wait_until(lambda: start(door).status == 204, "the cooldown to end", 3 * COOLDOWN)
+
+
+def test_a_deletion_is_said_anew(pruning: Haproxy, engine: RecordingEngine) -> None:
+    """Never by force, never with volumes, and of an image never its parents: the gate's words, not the caller's."""
+    assert effect(pruning, "DELETE", image(1)).status == 204
+    assert effect(pruning, "DELETE", f"/containers/{'b' * 64}").status == 204
+    assert engine.lines == [f"DELETE {image(1)}?noprune=1 HTTP/1.1", f"DELETE /containers/{'b' * 64} HTTP/1.1"]
+    assert all(b"x-attempt-id" not in head.lower() for head in engine.requests)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("DELETE", f"/v1.41{image(1)}?force=1"),
+        ("DELETE", f"/v1.41{image(1)}?"),
+        ("DELETE", f"/v1.41{image(1)}/"),
+        ("DELETE", f"/v1.41{image(1)}0"),
+        ("DELETE", image(1)),
+        ("DELETE", f"/v1.40{image(1)}"),
+        ("DELETE", f"/v1.41/images/{1:064x}"),
+        ("DELETE", "/v1.41/images/sha256:abc"),
+        ("DELETE", "/v1.41/images/prep-local/ops:0.1.0"),
+        ("DELETE", f"/v1.41/images/sha256%3A{1:064x}"),
+        ("DELETE", f"/v1.41/images/../images/sha256:{1:064x}"),
+        ("DELETE", f"/v1.41/containers/{'b' * 64}?v=1"),
+        ("DELETE", f"/v1.41/containers/{'b' * 64}?force=true"),
+        ("DELETE", f"/v1.41/containers/{'b' * 12}"),
+        ("DELETE", f"/v1.41/containers/{ONE}"),
+        ("DELETE", f"/v1.41/volumes/{'b' * 64}"),
+        ("DELETE", "/v1.41/volumes/prep_postgres-data"),
+        ("DELETE", "/v1.41/networks/prep_gate"),
+        ("POST", f"/v1.41{image(1)}"),
+        ("POST", "/v1.41/images/prune"),
+        ("POST", "/v1.41/containers/prune"),
+        ("POST", "/v1.41/volumes/prune"),
+        ("POST", "/v1.41/build/prune"),
+        ("POST", f"/v1.41/containers/{'b' * 64}/start"),
+        ("GET", "/images/sha256:abc/json"),
+        ("GET", f"{image(1)}/get"),
+        ("GET", "/volumes"),
+    ],
+)
+def test_where_deleting_is_on_nothing_else_is(
+    pruning: Haproxy, engine: RecordingEngine, method: str, target: str
+) -> None:
+    """An id in full, of an image or a container; no volume, no name, no option."""
+    assert refusal(ask(pruning, method, target, *good_headers())) == (403, "not-allowed")
+    assert engine.requests == []
+
+
+def test_an_image_can_be_read_where_it_may_be_deleted(pruning: Haproxy, engine: RecordingEngine) -> None:
+    """When it came to the engine is told nowhere else."""
+    engine.answer = lambda head: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    assert fetch(f"{pruning.url}{image(1)}/json").status == 200
+    assert engine.lines == [f"GET {image(1)}/json HTTP/1.1"]
+
+
+def test_an_id_is_deleted_once(pruning: Haproxy, engine: RecordingEngine) -> None:
+    """By whichever attempt; late, early and without headers it is refused as every effect, and does not count."""
+    key = attempt()
+    for ahead in (-1, 0, 62):
+        assert refusal(effect(pruning, "DELETE", image(1), key, ahead)) == (412, "late")
+    assert refusal(ask(pruning, "DELETE", f"/v1.41{image(1)}")) == (428, "no-attempt")
+    assert fetch(f"{pruning.url}/_attempt/{key}").status == 404
+    assert effect(pruning, "DELETE", image(1), key).status == 204
+    assert fetch(f"{pruning.url}/_attempt/{key}").status == 200
+    assert refusal(effect(pruning, "DELETE", image(1), key)) == (409, "repeated")
+    assert refusal(effect(pruning, "DELETE", image(1))) == (409, "repeated")
+    assert effect(pruning, "DELETE", image(2), key).status == 204
+    assert refusal(restart(pruning, attempt_id=key)) == (409, "repeated")
+    assert len(engine.requests) == 2
+
+
+def test_deletions_are_bounded(pruning: Haproxy, engine: RecordingEngine) -> None:
+    """So many for an attempt, and so many a day: what runs wild ends early."""
+    key = attempt()
+    answers = [effect(pruning, "DELETE", image(number), key) for number in range(gate.PRUNE_ITEMS + 1)]
+    assert [reply.status for reply in answers] == [204] * gate.PRUNE_ITEMS + [429]
+    assert refusal(answers[-1]) == (429, "too-many")
+    wild = [effect(pruning, "DELETE", image(1000 + number)).status for number in range(gate.PRUNE_DAY)]
+    assert wild == [204] * (gate.PRUNE_DAY - gate.PRUNE_ITEMS) + [429] * gate.PRUNE_ITEMS
+    assert len(engine.requests) == gate.PRUNE_DAY
+
+
 # ---- the witness ----------------------------------------------------------------------------------------------------
 
 
@@ -472,8 +600,8 @@ def test_a_full_table_refuses_instead_of_forgetting(run: Run, engine: RecordingE
 
 
 def test_room_for_all_that_the_cooldown_lets_through() -> None:
-    """Two containers, 60 s, 24 hours: 2880 attempts, and some."""
-    assert Gate((ONE, TWO)).room == 2 * 1440 + 1000
+    """Two containers, two verbs, 60 s, 24 hours: 5760 attempts, and some."""
+    assert Gate((ONE, TWO)).room == 4 * 1440 + 1000
 
 
 # ---- a real engine --------------------------------------------------------------------------------------------------

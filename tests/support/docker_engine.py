@@ -46,12 +46,14 @@ class Dockerd(Daemon):
     start_seconds = 60.0
     stop_seconds = 30.0
 
-    def __init__(self, run: Run, *, name: str = "docker") -> None:
+    def __init__(self, run: Run, *, name: str = "docker", data: Path | None = None) -> None:
+        """`data`: a folder for images, containers and volumes; without it one of the run's own."""
         if os.geteuid() != 0:
             raise MissingProgram(
                 "no Docker Engine answers, and only root can start one: run `make setup`, then as root"
             )
         super().__init__(run, name)
+        self.data = data or self.folder / "data"
         self.socket = self.folder / "docker.sock"
 
     def argv(self) -> list[str]:
@@ -62,7 +64,7 @@ class Dockerd(Daemon):
             f"--containerd-plugins-namespace=p-{self.run.id}",
         ]
         places = [
-            f"--data-root={folder}/data",
+            f"--data-root={self.data}",
             f"--exec-root={folder}/x",
             f"--pidfile={folder}/pid",
             f"--host=unix://{self.socket}",
@@ -123,9 +125,9 @@ class DockerEngine:
         return cls.own(run)
 
     @classmethod
-    def own(cls, run: Run) -> DockerEngine:
-        """An engine of the run's own, for tests that freeze, kill or restart it."""
-        daemon = Dockerd(run).start()
+    def own(cls, run: Run, data: Path | None = None) -> DockerEngine:
+        """An engine of the run's own, for tests that freeze, kill, restart or clean it, or fill its disk (`data`)."""
+        daemon = Dockerd(run, data=data).start()
         return cls(run, f"unix://{daemon.socket}", daemon)
 
     def base_image(self) -> str:

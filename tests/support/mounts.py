@@ -1,4 +1,4 @@
-"""A mount whose server never says a word: every call on it waits for ever. Needs root and /dev/fuse."""
+"""Mounts that are ill: one whose server never says a word (needs /dev/fuse), and one that is soon full. Need root."""
 
 from __future__ import annotations
 
@@ -23,4 +23,17 @@ def hanging(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         os.close(device)  # the kernel now answers every waiting call with ENOTCONN
+        libc.umount2(str(folder).encode(), _MNT_DETACH)
+
+
+@contextlib.contextmanager
+def small(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of this size over this folder for the block, in memory; full as soon as so much is written."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"size={megabytes}m,mode=0755".encode()
+    if libc.mount(b"small", str(folder).encode(), b"tmpfs", 0, options) != 0:
+        raise OSError(ctypes.get_errno(), "cannot mount a tmpfs (root needed)")
+    try:
+        yield folder
+    finally:
         libc.umount2(str(folder).encode(), _MNT_DETACH)

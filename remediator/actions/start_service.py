@@ -1,0 +1,229 @@
+"""Start one stopped container of one compose service, through the Docker gate, once.
+
+Only what the settings list, of our compose project, carries the opt-in label, and whose end the engine's own record
+shows to be nobody's wish: a start of it failed, or, without a restart policy that would have brought it back, it ended
+with an error or the kernel ended it for want of memory. Whatever a person may have stopped stays stopped. One container
+a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field
+
+from remediator.actions.base import Action, Call, Item, Outcome, Preview, Result, Risk, Settled
+from remediator.actions.restart_service import (
+    changed,
+    footing,
+    identity,
+    not_touched,
+    running_one_offs,
+    settled_by_start,
+)
+from remediator.clock import Clock
+from remediator.containers import Answered, Container, Engine, timestamp
+from remediator.durations import human
+from remediator.errors import Fault, RemediatorError
+from remediator.reasons import Reason, Refusal
+from remediator.settings import Settings
+
+ASKED = frozenset({0, 130, 137, 143})
+"""Exit codes of a process that was asked to end, or of one that had done its work: 0, and 128 + SIGINT, SIGKILL,
+SIGTERM (signal(7)), which `docker stop` and `docker kill` send. Nobody can tell a person's from another's."""
+ENDLESS = frozenset({"always", "unless-stopped"})
+"""Restart policies that bring back whatever ends by itself: what is stopped under one of them, somebody stopped."""
+
+
+class StartServiceParams(BaseModel):
+    """`service`: name of an entry of `settings.services`, which is the compose service's name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    service: str = Field(min_length=1, max_length=128)
+
+
+class StartService(Action):
+    """Start a service's stopped container."""
+
+    name: ClassVar[str] = "start_service"
+    risk: ClassVar[Risk] = Risk.DISRUPTIVE
+    idempotent: ClassVar[bool] = False
+    deadline: ClassVar[float] = 30.0  # networks and mounts of a start, on a busy machine
+    params_model: ClassVar[type[BaseModel]] = StartServiceParams
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._settings = settings
+        self._engine = Engine(settings.docker, session)
+        self._clock = clock
+        self._never = frozenset(settings.never) | footing(settings)
+
+    @classmethod
+    def listed(cls, settings: Settings) -> Sequence[str]:
+        return sorted(settings.services)
+
+    @classmethod
+    def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
+        if service in frozenset(settings.never) | footing(settings):
+            said = f"{service} is a primary database, or what the remediator stands on: it is never started"
+            return (Fault("never", said, "leave it to people"),)
+        if service not in settings.services:
+            return (Fault(f"services.{service}", "is not listed: it is never started", "list it, if it may be"),)
+        return ()
+
+    async def preview(self, params: BaseModel) -> Preview:
+        service = StartServiceParams.model_validate(params.model_dump()).service
+        resource = f"docker:{self._settings.docker.project}/{service}"
+        if refusal := self._forbidden(service):
+            return Preview(resource, "Nothing may be started.", (), self._clock.now(), (refusal,))
+        gate, containers = await asyncio.gather(self._engine.gate(), self._engine.of_service(service))
+        members = [item for item in containers if not item.one_off]
+        one_offs = [item for item in containers if item.one_off]
+        stopped = [item for item in members if item.status not in ("running", "paused", "restarting")]
+        chosen = stopped[:1]
+        refusals = [
+            *self._count(service, members),
+            *running_one_offs(service, one_offs),
+            *[reason for item in members if item not in stopped for reason in _busy(item)],
+            *[reason for item in stopped for reason in self._against(item, gate.now)],
+        ]
+        left_out = [not_touched(item, "one-off container, somebody's own command") for item in one_offs]
+        left_out += [
+            not_touched(item, "one container a time" if item in stopped else "it is not stopped")
+            for item in members
+            if item not in chosen
+        ]
+        names = ", ".join(f"{item.name} ({_end(item)})" for item in chosen) or "no container"
+        return Preview(
+            resource=resource,
+            summary=f"Start {names} of service {service}.",
+            items=tuple(_identity(item) for item in chosen),
+            target_now=gate.now,
+            refusals=tuple(refusals),
+            left_out=tuple(left_out),
+        )
+
+    async def execute(self, call: Call) -> Outcome:
+        started = self._clock.boottime()
+        if len(call.items) != 1:
+            return Outcome(Result.FAILED, f"One container a call, not {len(call.items)}; nothing was sent.")
+        item = call.items[0]
+        try:
+            found = await self._engine.inspect(str(item["id"]))
+        except RemediatorError as error:
+            return Outcome(Result.FAILED, f"The container could not be read, nothing was sent: {error}")
+        if change := _changed(item, found):
+            return Outcome(Result.FAILED, f"Nothing was sent: {change}.")
+        left = call.deadline - (self._clock.boottime() - started)
+        if left <= 0:
+            return Outcome(Result.FAILED, "The deadline passed before anything was sent.")
+        sent = await self._engine.start(found.name, call.attempt, call.start_by, left)
+        if sent.answered is Answered.DONE:
+            return Outcome(Result.DONE, sent.detail, call.items)
+        if sent.answered is Answered.UNSURE:
+            return Outcome(Result.IN_DOUBT, sent.detail, call.items)
+        return Outcome(Result.FAILED, sent.detail)
+
+    async def settle(self, call: Call) -> Settled:
+        """As `settled_by_start`."""
+        return await settled_by_start(self._engine, call, self._settings.guards.start_within)
+
+    def _forbidden(self, service: str) -> Refusal | None:
+        if service in self._never:
+            sentence = f"{service} is on the never list: a primary database, or what the remediator stands on."
+            return Refusal(Reason.NEVER_LIST, sentence)
+        if service not in self._settings.services:
+            return Refusal(Reason.TARGET_NOT_ALLOWED, f"{service} is not in the settings' list of services.")
+        return None
+
+    def _count(self, service: str, members: Sequence[Container]) -> list[Refusal]:
+        """Another number is a deployment half-way, or not the platform that the settings describe."""
+        wanted = self._settings.services[service].containers
+        if len(members) == wanted:
+            return []
+        sentence = f"{service} has {len(members)} containers, {wanted} are expected."
+        return [Refusal(Reason.TARGET_COUNT, sentence)]
+
+    def _against(self, item: Container, now: float) -> list[Refusal]:
+        """Every reason of one stopped container against starting it. `now` is the gate's clock."""
+        docker = self._settings.docker
+        found = []
+        if item.labels.get(docker.label) != "true":
+            sentence = f"{item.name} does not carry the label {docker.label}=true."
+            found.append(Refusal(Reason.TARGET_NOT_LABELLED, sentence))
+        age = max(0.0, now - timestamp(item.raw["Created"]))  # the gate counts whole seconds
+        if age < docker.young:
+            sentence = (
+                f"{item.name} was made {human(age)} ago: somebody is at work; it is left for {human(docker.young)}."
+            )
+            found.append(Refusal(Reason.TARGET_YOUNG, sentence, earliest=self._clock.now() + docker.young - age))
+        if why := stopped_by_somebody(item):
+            found.append(Refusal(Reason.TARGET_STOPPED, f"{item.name} {why}"))
+        return found
+
+
+def stopped_by_somebody(item: Container) -> str:
+    """Why a person may have stopped it, or starting it once more is no help, as words; "" when neither is so.
+
+    The engine keeps no word of who stopped a container, and its events only for the last 256 of all containers: what
+    is left is how it ended, and what its restart policy would have done.
+    """
+    state, host = item.raw["State"], item.raw.get("HostConfig") or {}
+    told = host.get("RestartPolicy") or {}
+    policy, code = told.get("Name") or "no", int(state.get("ExitCode") or 0)
+    endless = policy in ENDLESS or (policy == "on-failure" and code != 0 and not told.get("MaximumRetryCount"))
+    if item.status == "created" and not state.get("Error"):
+        return "was made and never started: somebody deploys it, or wants it so."
+    if item.status not in ("exited", "created"):
+        return f"is {item.status}: it cannot be started."
+    if item.restarts:
+        return f"was started {item.restarts} times by its restart policy, which has given up: once more is no help."
+    if state.get("Error"):
+        return ""
+    if endless:
+        return f"ended with {code} and its restart policy ({policy}) did not bring it back: somebody has stopped it."
+    if code in ASKED and not state.get("OOMKilled"):
+        return f"ended with {code}, as one that was asked to end: somebody may have stopped it."
+    return ""
+
+
+def _busy(item: Container) -> list[Refusal]:
+    """A container that is neither stopped nor simply running: a person's, or its restart policy's."""
+    if item.status == "running":
+        return []
+    if item.status == "restarting":
+        return [Refusal(Reason.TARGET_RESTARTING, f"{item.name} is being restarted by Docker.")]
+    return [Refusal(Reason.TARGET_STOPPED, f"{item.name} is {item.status}: somebody has stopped it.")]
+
+
+def _end(item: Container) -> str:
+    """How it ended, in a few words."""
+    state = item.raw["State"]
+    if state.get("OOMKilled"):
+        return "ended for want of memory"
+    error = " ".join(str(state.get("Error") or "").split())
+    return f"start failed: {error[:120]}" if error else f"ended with {state.get('ExitCode')}"
+
+
+def _identity(item: Container) -> Item:
+    return {**identity(item), "ended_at": item.raw["State"].get("FinishedAt"), "end": _end(item)}
+
+
+def _changed(item: Item, found: Container) -> str:
+    """As `changed`, and it must have ended only once since."""
+    if change := changed(item, found, status=found.status):
+        return change
+    if _identity(found)["ended_at"] != item.get("ended_at"):
+        return f"{found.name} has ended once more since the look"
+    return stopped_now(found)
+
+
+def stopped_now(found: Container) -> str:
+    """Why it may not be started by now, as words; "" when it may."""
+    if found.status not in ("exited", "created"):
+        return f"{found.name} is {found.status} now"
+    why = stopped_by_somebody(found)
+    return f"{found.name} {why.rstrip('.')}" if why else ""
