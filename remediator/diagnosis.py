@@ -22,7 +22,8 @@ import aiohttp
 import asyncpg
 import structlog
 
-from remediator.captures import CAPTURES, Captured, Source
+from remediator.captured import Captured, Source
+from remediator.captures import CAPTURES
 from remediator.errors import RemediatorError
 from remediator.fetch import describe
 from remediator.postgres import LOST

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     TARGET_NOT_RUNNING = "target_not_running"
     QUERY_HAS_WRITTEN = "query_has_written"
     QUERY_PROTECTED = "query_protected"
+    PROVIDER_FAILING = "provider_failing"
     NOTHING_TO_DO = "nothing_to_do"
     NEVER_LIST = "never_list"
     # the limits

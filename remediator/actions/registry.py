@@ -10,11 +10,12 @@ from pydantic import BaseModel
 from remediator.actions.base import Action
 from remediator.actions.cancel_query import CancelQuery
 from remediator.actions.restart_service import RestartService
+from remediator.actions.retry_payments import RetryFailedPayments
 from remediator.actions.terminate_query import TerminateQuery
 from remediator.clock import Clock
 from remediator.settings import Settings
 
-CLASSES: tuple[type[Action], ...] = (CancelQuery, RestartService, TerminateQuery)
+CLASSES: tuple[type[Action], ...] = (CancelQuery, RestartService, RetryFailedPayments, TerminateQuery)
 NAMES = frozenset(action.name for action in CLASSES)
 PARAMS: Mapping[str, type[BaseModel]] = {action.name: action.params_model for action in CLASSES}
 """What each action takes: a runbook's parameters are checked against it when it is loaded."""
@@ -26,5 +27,6 @@ def build(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> M
         CancelQuery(settings, clock),
         TerminateQuery(settings, clock),
         RestartService(settings, session, clock),
+        RetryFailedPayments(settings, session, clock),
     )
     return {action.name: action for action in actions}
