@@ -164,7 +164,8 @@ class Payments:
             "UPDATE payments SET attempts = attempts + 1 WHERE id IN (SELECT id FROM payments WHERE status = 'pending'"
             # A row that is retried belongs to the retry for as long as a new one does to its request.
             " AND coalesce(tried_at, created_at) < clock_timestamp() - make_interval(secs => $1)"
-            " ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent,"
+            # Who was looked at least often first: rows that cannot end must not keep all others from ending.
+            " ORDER BY attempts, created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent,"
             " failure_reason, created_at > clock_timestamp() - make_interval(hours => $3) AS keys_known",
             older_than, SETTLE_ROWS, KEY_HOURS,
         )  # fmt: skip

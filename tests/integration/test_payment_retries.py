@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 
+from demo.payments import SETTLE_ROWS
 from remediator.actions.base import Result, Settlement
 from remediator.capture_payments import recent_failures, stripe_status
 from remediator.captured import Captured, Source
@@ -379,6 +380,18 @@ def test_settle_confirms_nothing_whose_key_is_forgotten(platform: Platform, serv
     before = ledger(platform)["charges"]
     wait_until(lambda: int(platform.sql(f"select attempts from payments where id = {old}")[0][0]) > 3, "it to be asked")
     assert (state(platform, old)[0], ledger(platform)["charges"]) == ("pending", before)
+
+
+def test_rows_that_cannot_end_hold_up_no_other(platform: Platform, service: Service) -> None:
+    """More of them than one round looks at, all older: the row behind them ends all the same."""
+    body = {"amount": 2500, "currency": "usd", "payment_method": "pm_demo_0002"}
+    open_row = {"status": "'pending'", "failure_reason": "NULL", "finalized_at": "NULL"}
+    for index in range(SETTLE_ROWS + 1):
+        intent = post_json(f"{platform.url('stripe')}/v1/payment_intents", body, KEY).json()["id"]
+        old = {"stripe_payment_intent": f"'{intent}'", "created_at": "now() - interval '24 hours'"}
+        failed(platform, f"stuck-{index}", **open_row, **old)
+    behind = failed(platform, "behind-1", **open_row)
+    wait_until(lambda: state(platform, behind) == ["failed", "abandoned"], "the row behind them to end", 20)
 
 
 def captured(platform: Platform, capture: Callable[[Source], Awaitable[Captured]], **changes: Any) -> Captured:
