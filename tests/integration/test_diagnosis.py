@@ -169,4 +169,6 @@ def test_names_are_the_closed_set() -> None:
         "long_queries",
         "blocking_tree",
         "cpu_by_backend",
+        "recent_failures",
+        "stripe_status",
     } == NAMES
