@@ -6,6 +6,10 @@
     slow-again        the same again, as soon as python-compliance has been restarted
     poison-rule       a rule that python-compliance cannot understand: it runs on, and dies at its next start
     unpoison-rule     take that rule out
+    provider-fails    the payment provider's double answers so many new payments with 503, and then all again
+    provider-well     end that before its time
+    declined-cards    customers whose banks say no, one after the other
+    provider-ledger   no fault: what the double took, by order
 
 In: options, and the environment of the load container (demo/README.md). Out: JSON objects, one a line, that say what
 was done; exit code 0 when the fault is in (or has ended), 1 when it could not be put in, 2 for wrong options. Every
@@ -24,7 +28,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from demo import fault_leaks, fault_queries, fault_rules
+from demo import fault_leaks, fault_provider, fault_queries, fault_rules
 from demo.environment import SettingsError
 from demo.fault_report import FaultError
 
@@ -61,6 +65,19 @@ def parser() -> argparse.ArgumentParser:
     poison = names.add_parser("poison-rule", help="add a malformed rule; unpoison-rule takes it out")
     poison.set_defaults(run=fault_rules.poison_rule)
     names.add_parser("unpoison-rule", help="take the malformed rule out").set_defaults(run=fault_rules.unpoison_rule)
+
+    fails = names.add_parser("provider-fails", help="new payments are not answered; ends by itself after --seconds")
+    fails.add_argument("--percent", type=_between(1, 100), default=60, help="how many of a hundred")
+    fails.add_argument("--seconds", type=_between(1, 600), default=180, help="ends by itself after so long")
+    fails.set_defaults(run=fault_provider.provider_fails)
+
+    well = names.add_parser("provider-well", help="end provider-fails before its time")
+    well.set_defaults(run=fault_provider.provider_well)
+
+    declined = names.add_parser("declined-cards", help="payments that the bank declines")
+    declined.add_argument("--count", type=_between(1, 500), default=80, help="how many, four a second")
+    declined.set_defaults(run=fault_provider.declined_cards)
+    names.add_parser("provider-ledger", help="what the double took").set_defaults(run=fault_provider.provider_ledger)
     return top
 
 

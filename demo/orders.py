@@ -20,8 +20,9 @@ WOBBLE_SHARE = 0.12
 
 RULE_SETS = {"food-safety": 0.6, "allergens": 0.3, "alcohol": 0.1}
 ALLERGENS = ("celery", "eggs", "fish", "gluten", "milk", "nuts", "sesame", "soya")
-CARDS = {"pm_card_visa": 0.97, "pm_card_chargeCustomerFail": 0.03}
-"""Stripe's test cards (docs.stripe.com/testing): one that pays, one that attaches and is declined when charged."""
+CARDS = {"pm_demo_": 0.97, "pm_card_chargeCustomerFail": 0.03}
+"""Cards of the double that pay, one of 10,000 by the digits added (demo/stripe_double.py); and Stripe's test card that
+attaches and is declined when charged (docs.stripe.com/testing)."""
 SLIP = 0.01
 """Share of items that something is wrong with."""
 
@@ -86,7 +87,7 @@ class Orders:
             "order_ref": self.reference(),
             "amount_minor": self._amount(),
             "currency": "usd",
-            "payment_method": self._pick(CARDS),
+            "payment_method": self._card(),
         }
 
     def chance(self, share: float) -> bool:
@@ -95,6 +96,10 @@ class Orders:
 
     def _pick(self, shares: Mapping[str, float]) -> str:
         return self._random.choices(list(shares), list(shares.values()))[0]
+
+    def _card(self) -> str:
+        card = self._pick(CARDS)
+        return f"{card}{self._random.randrange(10_000):04}" if card.endswith("_") else card
 
     def _slips(self) -> bool:
         return self.chance(SLIP)

@@ -4,14 +4,14 @@
                              201 succeeded, 402 declined, 202 not known yet, 409 the order is paid for otherwise
     POST /v1/payments/{id}/refund
                              200 refunded (now or before), 202 not known yet: ask again, 409 nothing to give back
+    POST /v1/orders/{order_ref}/cancel
+                             200 cancelled: it is never paid from now on, 409 a payment is open or has succeeded
     GET  /v1/payments/{id}
+    GET  /v1/retries and what belongs to it: demo/retries.py
     GET  /health, /metrics
 
-**Never two charges for one row.** A row is `pending` when it is written, and every later step is guarded by that word
-in its own statement. The PaymentIntent is made unconfirmed, its id is written into the row, and only then it is
-confirmed: a charge never exists without a row that knows it, and a row only ever has one intent, which the provider
-charges once. Keys of idempotency are made of the row's id, so repeating a call is asking for its answer again.
-**Never two rows for one order**: a unique index over the rows that are pending or succeeded.
+**Never two charges for one row**: demo/charging.py. **Never two rows for one order**: a unique index over the rows that
+are pending or succeeded.
 
 What is not known (the provider gave no answer, the service was killed) stays `pending`; `Payments.settle` reads the
 intent and ends the row by what it says. It never makes an intent. Why a row had to stay open is noted in
@@ -30,8 +30,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from demo.charging import KEY_HOURS, Charge, Charging, lock_order
 from demo.environment import Environment, Postgres, number, secret, text
 from demo.heartbeat import beat_forever
+from demo.retries import Retries, RetryLimits, read_token
 from demo.service import (
     DATABASE_ERRORS,
     Log,
@@ -45,7 +47,7 @@ from demo.service import (
     open_pool,
     publish_pool,
 )
-from demo.stripe_api import Declined, Intent, Rejected, StripeApi, Unknown, open_stripe
+from demo.stripe_api import CALL_SECONDS, Declined, Rejected, StripeApi, Unknown, open_stripe
 from exporter.pools import PoolMetrics
 
 PORT = 8080
@@ -75,6 +77,7 @@ class Payments:
     def __init__(self, pool: Pool, stripe: StripeApi) -> None:
         self._pool = pool
         self._stripe = stripe
+        self.charging = Charging(pool, stripe)
         self._log: Log = structlog.get_logger("demo")
 
     async def create(self, request: web.Request) -> web.Response:
@@ -87,7 +90,9 @@ class Payments:
             number = await self._insert(wanted)
             if number is None:
                 return await self._existing(wanted)
-            await self._charge(number, wanted)
+            await self.charging.charge(
+                Charge(number, wanted.order_ref, wanted.amount_minor, wanted.currency, wanted.payment_method)
+            )
             return _answer(await self._row(number))
         except DATABASE_ERRORS as error:
             # The row, if it is there, is pending and settle() ends it; a charge without one cannot be.
@@ -128,6 +133,22 @@ class Payments:
             return json_error(409, "there is nothing to give back")
         return web.json_response(dict(row))
 
+    async def cancel_order(self, request: web.Request) -> web.Response:
+        """POST /v1/orders/{order_ref}/cancel: it will not be paid any more, neither anew nor by a retry."""
+        order_ref = request.match_info["order_ref"]
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await lock_order(connection, order_ref)
+                row = await connection.fetchrow(_BY_ORDER, order_ref)
+                if row is not None:
+                    return json_error(409, f"payment {row['id']} of the order is {row['status']}; refund it instead")
+                await connection.execute(
+                    "INSERT INTO cancelled_orders (order_ref) VALUES ($1) ON CONFLICT DO NOTHING", order_ref
+                )
+        except DATABASE_ERRORS:
+            return json_error(503, "the database does not answer")
+        return web.json_response({"order_ref": order_ref, "status": "cancelled"})
+
     async def settle_forever(self, every: float, older_than: float) -> None:
         """Settle what is left, each `every` seconds."""
         while True:
@@ -141,122 +162,41 @@ class Payments:
         """End pending rows older than so many seconds by what the provider says; how many were looked at."""
         rows = await self._pool.fetch(
             "UPDATE payments SET attempts = attempts + 1 WHERE id IN (SELECT id FROM payments WHERE status = 'pending'"
-            " AND created_at < clock_timestamp() - make_interval(secs => $1) ORDER BY created_at LIMIT $2"
-            " FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent,"
-            " failure_reason",
-            older_than, SETTLE_ROWS,
+            # A row that is retried belongs to the retry for as long as a new one does to its request.
+            " AND coalesce(tried_at, created_at) < clock_timestamp() - make_interval(secs => $1)"
+            # Who was looked at least often first: rows that cannot end must not keep all others from ending.
+            " ORDER BY attempts, created_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id, stripe_payment_intent,"
+            " failure_reason, created_at > clock_timestamp() - make_interval(hours => $3) AS keys_known",
+            older_than, SETTLE_ROWS, KEY_HOURS,
         )  # fmt: skip
         for row in rows:
             if row["stripe_payment_intent"] is None:
                 # No intent was written, so none was confirmed. From here on none can be written either.
-                await self._finish(row["id"], "failed", row["failure_reason"] or "abandoned")
+                await self.charging.finish(row["id"], "failed", row["failure_reason"] or "abandoned")
             else:
-                await self._resume(row["id"], row["stripe_payment_intent"])
+                await self.charging.resume(row["id"], row["stripe_payment_intent"], confirm=row["keys_known"])
         return len(rows)
 
     async def _insert(self, wanted: PaymentRequest) -> int | None:
-        """The new row's id; None when the order has a payment that is open or has succeeded."""
-        return await self._pool.fetchval(  # type: ignore[no-any-return, unused-ignore]
-            "INSERT INTO payments (order_ref, amount_minor, currency, provider, method, status)"
-            " VALUES ($1, $2, $3, 'stripe', 'card', 'pending')"
-            " ON CONFLICT (order_ref) WHERE status IN ('pending', 'succeeded') DO NOTHING RETURNING id",
-            wanted.order_ref, wanted.amount_minor, wanted.currency,
-        )  # fmt: skip
+        """The new row's id; None when the order has a payment that is open or has succeeded, or is cancelled."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_order(connection, wanted.order_ref)
+            return await connection.fetchval(  # type: ignore[no-any-return, unused-ignore]
+                "INSERT INTO payments (order_ref, amount_minor, currency, provider, method, status, payment_method)"
+                " SELECT $1, $2, $3, 'stripe', 'card', 'pending', $4"
+                " WHERE NOT EXISTS (SELECT FROM cancelled_orders WHERE order_ref = $1)"
+                " ON CONFLICT (order_ref) WHERE status IN ('pending', 'succeeded') DO NOTHING RETURNING id",
+                wanted.order_ref, wanted.amount_minor, wanted.currency, wanted.payment_method,
+            )  # fmt: skip
 
     async def _existing(self, wanted: PaymentRequest) -> web.Response:
         """The order's payment, to a client that asks for the same again."""
+        if await self._pool.fetchval("SELECT true FROM cancelled_orders WHERE order_ref = $1", wanted.order_ref):
+            return json_error(409, f"order {wanted.order_ref} was cancelled")
         row = await self._pool.fetchrow(_BY_ORDER, wanted.order_ref)
         if row is not None and (row["amount_minor"], row["currency"]) != (wanted.amount_minor, wanted.currency):
             return json_error(409, f"order {wanted.order_ref} has payment {row['id']} of another amount")
         return _answer(row)
-
-    async def _charge(self, number: int, wanted: PaymentRequest) -> None:
-        """Make the intent, write it down, confirm it, end the row by what came of it."""
-        try:
-            intent = await self._stripe.create(
-                f"prep-payment-{number}", wanted.amount_minor, wanted.currency, wanted.payment_method
-            )
-        except (Declined, Rejected) as refused:
-            await self._finish(number, "failed", refused.reason)
-            return
-        except Unknown as error:
-            self._log.warning("payment is open: no intent", payment=number, reason=str(error))
-            await self._note(number, error.word)
-            return
-        noted = await self._pool.fetchval(
-            "UPDATE payments SET stripe_payment_intent = $2, attempts = attempts + 1"
-            " WHERE id = $1 AND status = 'pending' AND stripe_payment_intent IS NULL RETURNING id",
-            number, intent.id,
-        )  # fmt: skip
-        if noted is not None:
-            await self._confirm(number, intent.id)
-
-    async def _confirm(self, number: int, intent: str) -> None:
-        try:
-            await self._conclude(number, await self._stripe.confirm(f"prep-payment-{number}-confirm", intent))
-        except Declined as declined:
-            await self._finish(number, "failed", declined.reason)
-        except Rejected:
-            await self._resume(number, intent, confirm=False)
-        except Unknown as error:
-            self._log.warning("payment is open: not known whether it was charged", payment=number, reason=str(error))
-
-    async def _resume(self, number: int, intent: str, confirm: bool = True) -> None:
-        """Ask the provider what became of the row's one intent, and go on from there."""
-        try:
-            found = await self._stripe.retrieve(intent)
-        except Rejected as rejected:
-            if rejected.missing:
-                await self._finish(number, "failed", "intent_missing")
-            else:
-                self._log.error("payment is open: the provider refuses to tell", payment=number, reason=rejected.reason)
-            return
-        except (Declined, Unknown) as error:
-            self._log.warning("payment is open", payment=number, reason=str(error))
-            return
-        if found.status == "requires_confirmation" and confirm:
-            await self._confirm(number, intent)
-        else:
-            await self._conclude(number, found)
-
-    async def _conclude(self, number: int, intent: Intent) -> None:
-        """End the row by the intent's status (Stripe, "PaymentIntent lifecycle"); processing stays open."""
-        match intent.status:
-            case "succeeded":
-                await self._finish(number, "succeeded", None)
-            case "requires_payment_method":
-                await self._finish(number, "failed", intent.reason or "declined")
-            case "canceled":
-                await self._finish(number, "failed", "canceled")
-            case "requires_action":
-                await self._cancel(number, intent.id)
-            case _:
-                self._log.info("payment is open", payment=number, intent_status=intent.status)
-
-    async def _cancel(self, number: int, intent: str) -> None:
-        """The bank wants to see the customer, which this service cannot arrange.
-
-        An intent that is left open could still be charged after the order was paid otherwise.
-        """
-        try:
-            await self._stripe.cancel(f"prep-payment-{number}-cancel", intent)
-        except (Declined, Rejected, Unknown) as error:
-            self._log.warning("payment is open: its intent could not be cancelled", payment=number, reason=str(error))
-            return
-        await self._finish(number, "failed", "authentication_required")
-
-    async def _note(self, number: int, word: str) -> None:
-        """Why the row stays open."""
-        await self._pool.execute(
-            "UPDATE payments SET failure_reason = $2 WHERE id = $1 AND status = 'pending'", number, word
-        )
-
-    async def _finish(self, number: int, status: str, reason: str | None) -> None:
-        await self._pool.execute(
-            "UPDATE payments SET status = $2, failure_reason = $3, finalized_at = clock_timestamp()"
-            " WHERE id = $1 AND status = 'pending'",
-            number, status, reason,
-        )  # fmt: skip
 
     async def _row(self, number: int) -> asyncpg.Record | None:
         return await self._pool.fetchrow(_BY_ID, number)
@@ -289,6 +229,8 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
     api_key = "sk_test_demo"
     if environment.get("STRIPE_API_KEY_FILE"):
         api_key = secret(environment, "STRIPE_API_KEY_FILE", "")
+    call_seconds = number(environment, "PREP_STRIPE_CALL_SECONDS", CALL_SECONDS, 0.05, 60.0)
+    limits, token = RetryLimits.read(environment), read_token(environment)
     pools = PoolMetrics(registry)
     application = web.Application(client_max_size=BODY_BYTES)
     application.router.add_post("/v1/payments", lambda request: request.app[PAYMENTS].create(request))
@@ -297,13 +239,20 @@ async def build(environment: Environment, registry: CollectorRegistry) -> web.Ap
     application.router.add_post(
         r"/v1/payments/{id:\d{1,18}}/refund", lambda request: request.app[PAYMENTS].refund(request)
     )
+    application.router.add_post(
+        r"/v1/orders/{order_ref:[A-Za-z0-9._-]{1,64}}/cancel",
+        lambda request: request.app[PAYMENTS].cancel_order(request),
+    )
+    retries = Retries(limits, token)
+    application.router.add_routes(retries.routes())
 
     async def running(_application: web.Application) -> AsyncIterator[None]:
         pool = await open_pool(postgres, "payments", 5)
         publish_pool(pools, pool)
         try:
-            async with open_stripe(base, api_key) as stripe:
+            async with open_stripe(base, api_key, call_seconds) as stripe:
                 application[PAYMENTS] = payments = Payments(pool, stripe)
+                retries.open(pool, stripe, payments.charging)
                 async with (
                     beside(application, payments.settle_forever(settle_every, settle_after)),
                     beside(application, beat_forever(pool, beat_every)),

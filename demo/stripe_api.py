@@ -1,4 +1,4 @@
-"""The payment provider, as the payments service sees it: five calls, and for each every way it can end.
+"""The payment provider, as the payments service sees it: six calls, and for each every way it can end.
 
 In: the official SDK's asynchronous client. Out: an `Intent` as the provider has it now; or Declined (the bank said no),
 Rejected (the request itself is wrong, nothing was charged), Unknown (timeout, reset, 5xx, rate limit: it may or may not
@@ -7,7 +7,7 @@ have happened). The SDK's own retries are off: who retries must first know what 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ import aiohttp
 import stripe
 
 CALL_SECONDS = 8.0
-"""Longest that one call may take."""
+"""Longest that one call may take, when nothing else is said."""
 CALLS_AT_ONCE = 16
 """Connections to the provider; further calls wait."""
 
@@ -56,18 +56,29 @@ class Intent:
 
 
 class StripeApi:
-    """The five calls. One idempotency key names one effect for good."""
+    """The six calls. One idempotency key names one effect for good."""
 
     def __init__(self, client: stripe.StripeClient) -> None:
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
+        self._methods = client.v1.payment_methods
 
-    async def create(self, key: str, amount_minor: int, currency: str, payment_method: str) -> Intent:
-        """An intent that is not confirmed: nothing is charged by this. `amount_minor` in cents."""
+    async def create(
+        self, key: str, amount_minor: int, currency: str, payment_method: str, metadata: Mapping[str, str]
+    ) -> Intent:
+        """An intent that is not confirmed: nothing is charged by this. `amount_minor` in cents.
+
+        `metadata` is for whoever looks at the intent in the provider's dashboard: whose order it is.
+        """
         with _translated():
             return _intent(
                 await self._intents.create_async(
-                    {"amount": amount_minor, "currency": currency, "payment_method": payment_method},
+                    {
+                        "amount": amount_minor,
+                        "currency": currency,
+                        "payment_method": payment_method,
+                        "metadata": dict(metadata),
+                    },
                     {"idempotency_key": key},
                 )
             )
@@ -92,14 +103,23 @@ class StripeApi:
         with _translated():
             return _intent(await self._intents.retrieve_async(intent))
 
+    async def card_of(self, payment_method: str) -> str | None:
+        """The fingerprint of the card behind a payment method: the same for the same card number, and not the number.
+
+        None when it is no card. Rejected when nobody knows the method.
+        """
+        with _translated():
+            found = await self._methods.retrieve_async(payment_method)
+        return found.card.fingerprint if found.card else None
+
 
 @asynccontextmanager
-async def open_stripe(base: str, api_key: str) -> AsyncIterator[StripeApi]:
-    """The provider at `base` (https://api.stripe.com, or the demo's double)."""
+async def open_stripe(base: str, api_key: str, call_seconds: float = CALL_SECONDS) -> AsyncIterator[StripeApi]:
+    """The provider at `base` (https://api.stripe.com, or the demo's double); a call takes `call_seconds` at most."""
     stripe.enable_telemetry = False
     connector = aiohttp.TCPConnector(limit=CALLS_AT_ONCE)
     async with aiohttp.ClientSession(connector=connector) as session:
-        http = stripe.AIOHTTPClient(session=session, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
+        http = stripe.AIOHTTPClient(session=session, timeout=aiohttp.ClientTimeout(total=call_seconds))
         client = stripe.StripeClient(
             api_key, base_addresses={"api": base}, max_network_retries=0, http_client=http, verify_ssl_certs=True
         )

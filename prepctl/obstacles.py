@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from prepctl.alert_rules import Rules
 from remediator.actions.registry import CLASSES
-from remediator.captures import OF_DATABASES
+from remediator.captures import OF_DATABASES, OF_PAYMENTS
 from remediator.errors import Fault
 from remediator.runbooks import FromLabel, Runbook, Rung
 from remediator.settings import Settings
@@ -108,3 +108,6 @@ def _of_target(book: Runbook, rung: Rung, settings: Settings, service: str) -> I
     if service not in settings.databases and (asked := sorted(OF_DATABASES & set(book.diagnosis))):
         said = f"is no database: {', '.join(asked)} cannot be read, and without evidence nothing is disrupted"
         yield Fault(f"databases.{service}", said, "list it, or take these out of `diagnosis`")
+    if service not in settings.payments and (asked := sorted(OF_PAYMENTS & set(book.diagnosis))):
+        said = f"is no payments service: {', '.join(asked)} cannot be read, and without evidence nothing is done"
+        yield Fault(f"payments.{service}", said, "list it, or take these out of `diagnosis`")

@@ -11,47 +11,25 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import aiohttp
 import asyncpg
 
 from remediator import root_causes
 from remediator.actions.queries import read_server
+from remediator.captured import Captured, Source
 from remediator.captures_docker import container_events, disk_use, docker_disk
-from remediator.containers import Container, Engine
+from remediator.captures_payments import recent_failures, stripe_status
+from remediator.containers import Container
 from remediator.durations import human
 from remediator.errors import Permanent, Transient
-from remediator.evidence import Captured
 from remediator.fetch import describe
 from remediator.postgres import LOST, connected
 from remediator.probing import probe
 from remediator.redaction import sql_shape
-from remediator.settings import Database, Settings
+from remediator.settings import Database
 
 LINES = 100
 LOG_BYTES = 256 * 1024
-CONTAINERS = 5  # of one service, at most
 SAMPLES, GAP = 10, 0.05  # where the backends spend their time: half a second
-
-
-class Source:
-    """What the captures of one rung may ask; its containers are asked for once."""
-
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, service: str) -> None:
-        self.settings = settings
-        self.session = session
-        self.service = service
-        self.engine = Engine(settings.docker, session)
-        self._lock = asyncio.Lock()
-        self._containers: Sequence[Container] = ()
-
-    async def containers(self) -> Sequence[Container]:
-        """Of the service, at most CONTAINERS. Raises Permanent when it has none."""
-        async with self._lock:
-            if not self._containers:
-                self._containers = (await self.engine.of_service(self.service))[:CONTAINERS]
-        if not self._containers:
-            raise Permanent(f"service {self.service} has no container")
-        return self._containers
 
 
 async def container_logs(source: Source) -> Captured:
@@ -143,11 +121,15 @@ CAPTURES: Mapping[str, Capture] = {
     "container_events": container_events,
     "disk_use": disk_use,
     "docker_disk": docker_disk,
+    "recent_failures": recent_failures,
+    "stripe_status": stripe_status,
 }
 OF_DATABASES = frozenset(
     {"long_queries", "blocking_tree", "cpu_by_backend", "sequential_scans", "top_statements", "replication_state"}
 )
 """Those that ask an entry of `settings.databases`."""
+OF_PAYMENTS = frozenset({"recent_failures", "stripe_status"})
+"""Those that ask an entry of `settings.payments`."""
 
 _COLUMNS = """a.pid, coalesce(a.usename, '')::text AS "user", a.application_name AS application,
  coalesce(a.datname, '')::text AS database, a.backend_type, coalesce(a.state, '') AS state,

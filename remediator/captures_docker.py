@@ -13,15 +13,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from remediator.captured import Captured, Source
 from remediator.containers import PROJECT, SERVICE
 from remediator.durations import human
 from remediator.errors import RemediatorError
-from remediator.evidence import Captured
-
-if TYPE_CHECKING:
-    from remediator.captures import Source
 
 MOUNTS = Path("/proc/self/mounts")
 NO_DISK = frozenset(

@@ -22,9 +22,9 @@ import aiohttp
 import asyncpg
 import structlog
 
-from remediator.captures import CAPTURES, Source
+from remediator.captured import Captured, Source
+from remediator.captures import CAPTURES
 from remediator.errors import RemediatorError
-from remediator.evidence import Captured
 from remediator.fetch import describe
 from remediator.postgres import LOST
 from remediator.redaction import redact

@@ -71,7 +71,7 @@ SYMPTOMS = {
 }
 LEVELS = {"RemediationInDoubt": "P1", "RemediationRecurs": "P3"}
 """What does not go by the runbook's own `hand_over.severity`."""
-EVIDENCE_FIRST = frozenset({Risk.DISRUPTIVE, Risk.DESTRUCTIVE})
+EVIDENCE_FIRST = frozenset({Risk.DISRUPTIVE, Risk.DESTRUCTIVE, Risk.FINANCIAL})
 
 
 @dataclass(frozen=True)

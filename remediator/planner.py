@@ -19,7 +19,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 
-from remediator.actions.base import Item, Preview, Risk
+from remediator.actions.base import ALWAYS_ASKED, Item, Preview, Risk
 from remediator.durations import human
 from remediator.events import Verdict
 from remediator.facts import Facts
@@ -317,7 +317,7 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
         settings=view.settings,
         facts=view.facts,
         world=view.world,
-        must_ask=rung.approval or view.risks[rung.action] is Risk.DESTRUCTIVE,
+        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED,
         approved=_approval(view, rung) is not None,
     )
     refusal = first(BEFORE_LOOK, case)
@@ -387,8 +387,8 @@ def _same(last: Attempt | None, world: World) -> bool:
     return all(_identity(item) in before for item in world.preview.items)
 
 
-IDENTITY = ("id", "started_at", "pid", "backend_start", "query_start")
-"""Of an item: what tells one life of a container, or one query of a session, from every other."""
+IDENTITY = ("id", "started_at", "pid", "backend_start", "query_start", "failed_at")
+"""Of an item: what tells one life of a container, one query of a session, one failure of a payment from every other."""
 
 
 def _identity(item: Item) -> tuple[object, ...]:

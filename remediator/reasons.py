@@ -55,6 +55,7 @@ class Reason(StrEnum):
     REPLICA_LAST = "replica_last"
     REPLICA_SLOT = "replica_slot"
     REPLICA_BUSY = "replica_busy"
+    PROVIDER_FAILING = "provider_failing"
     NOTHING_TO_DO = "nothing_to_do"
     NEVER_LIST = "never_list"
     # the limits

@@ -203,6 +203,20 @@ class Database(Strict):
     restarted by `restart_replica`; no other action restarts a database."""
 
 
+class PaymentsOwner(Strict):
+    """One payments service whose failed payments may be retried, through itself: docs/payments-contract.md."""
+
+    url: Url
+    """Where the service offers the contract."""
+    token_file: Path
+    """The bearer token that it asks for."""
+    timeout: Duration = 3.0
+    """For one question; a retry has its rung's deadline."""
+    status_page: Url | None = None
+    """The provider's own page, for the evidence: `https://status.stripe.com/api/v2/status.json`. null where there is no
+    way out: the evidence then says that it was not asked."""
+
+
 class Operator(Strict):
     """One person, or one program, that may use the API."""
 
@@ -264,6 +278,8 @@ class Settings(Strict):
     services: Mapping[str, Service] = {}
     """By the name of the Compose service, which is the value of the alert's `service` label."""
     databases: Mapping[str, Database] = {}
+    """By the value of the alert's `service` label."""
+    payments: Mapping[str, PaymentsOwner] = {}
     """By the value of the alert's `service` label."""
     guards: Guards = Guards()
     never: tuple[str, ...] = ("docker-gate", "prometheus", "alertmanager", "remediator", "exporter", "postgres")

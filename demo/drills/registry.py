@@ -7,6 +7,7 @@ from demo.drills import (
     container_down,
     container_unhealthy,
     high_database_cpu,
+    payment_failures_spike,
     replica_not_streaming,
 )
 from demo.drills.base import Drill
@@ -20,6 +21,7 @@ ALL: dict[str, Drill] = {
         container_down,
         container_unhealthy,
         high_database_cpu,
+        payment_failures_spike,
         replica_not_streaming,
     )
     for drill in module.DRILLS

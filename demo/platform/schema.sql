@@ -33,11 +33,39 @@ CREATE TABLE IF NOT EXISTS payments (
 );
 -- For a database that was made before there were refunds.
 ALTER TABLE payments ADD COLUMN IF NOT EXISTS refunded_at timestamptz;
+-- What a retry needs: how it was to be paid, the fingerprint of that card (the provider's word for the same number, once it was asked),
+-- and when the last retry began. `payment_method` is a token of the provider's; no card number is ever here.
+ALTER TABLE payments ADD COLUMN IF NOT EXISTS payment_method text;
+ALTER TABLE payments ADD COLUMN IF NOT EXISTS card text;
+ALTER TABLE payments ADD COLUMN IF NOT EXISTS tried_at timestamptz;
 CREATE INDEX IF NOT EXISTS payments_finalized ON payments (finalized_at) WHERE finalized_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payments_refunded ON payments (refunded_at) WHERE refunded_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS payments_pending ON payments (created_at) WHERE status = 'pending';
 -- An order is paid at most once: a second payment is refused while one is open or has succeeded.
 CREATE UNIQUE INDEX IF NOT EXISTS payments_one_per_order ON payments (order_ref) WHERE status IN ('pending', 'succeeded');
+
+CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_ref);
+
+-- One row per retry that began (demo/retries.py), written in the transaction that opens the payment again: what the card networks'
+-- limits are counted in, and what settles a doubt. `outcome` is NULL while the payment is open. No foreign key: it outlives its payment.
+CREATE TABLE IF NOT EXISTS payment_retries (
+    attempt        text NOT NULL,
+    payment_id     bigint NOT NULL,
+    card           text NOT NULL,
+    begun_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at       timestamptz,
+    outcome        text CHECK (outcome IN ('succeeded', 'failed')),
+    failure_reason text,
+    PRIMARY KEY (attempt, payment_id)
+);
+CREATE INDEX IF NOT EXISTS payment_retries_card ON payment_retries (card, begun_at);
+CREATE INDEX IF NOT EXISTS payment_retries_payment ON payment_retries (payment_id);
+
+-- Orders that are never paid from now on.
+CREATE TABLE IF NOT EXISTS cancelled_orders (
+    order_ref    text PRIMARY KEY,
+    cancelled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 
 -- What python-compliance evaluates; read once, when it starts. The language is told in demo/rules.py.
 CREATE TABLE IF NOT EXISTS compliance_rules (

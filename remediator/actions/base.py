@@ -25,12 +25,18 @@ Item = Mapping[str, Json]
 
 
 class Risk(StrEnum):
-    """How bad it is to be wrong. Destructive actions never run in mode auto."""
+    """How bad it is to be wrong. Never in mode auto: destructive actions ask two persons, financial ones, which move
+    money, ask one.
+    """
 
     READ = "read"
     REVERSIBLE = "reversible"
     DISRUPTIVE = "disruptive"
     DESTRUCTIVE = "destructive"
+    FINANCIAL = "financial"
+
+
+ALWAYS_ASKED = frozenset({Risk.DESTRUCTIVE, Risk.FINANCIAL})
 
 
 class Result(StrEnum):

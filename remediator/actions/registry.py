@@ -12,6 +12,7 @@ from remediator.actions.cancel_query import CancelQuery
 from remediator.actions.prune_docker import PruneDocker
 from remediator.actions.restart_replica import RestartReplica
 from remediator.actions.restart_service import RestartService
+from remediator.actions.retry_payments import RetryFailedPayments
 from remediator.actions.start_service import StartService
 from remediator.actions.terminate_query import TerminateQuery
 from remediator.clock import Clock
@@ -22,6 +23,7 @@ CLASSES: tuple[type[Action], ...] = (
     PruneDocker,
     RestartReplica,
     RestartService,
+    RetryFailedPayments,
     StartService,
     TerminateQuery,
 )
@@ -37,6 +39,7 @@ def build(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> M
         PruneDocker(settings, session, clock),
         RestartReplica(settings, session, clock),
         RestartService(settings, session, clock),
+        RetryFailedPayments(settings, session, clock),
         StartService(settings, session, clock),
         TerminateQuery(settings, clock),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -207,6 +207,105 @@ def test_the_double_knows_idempotency_keys(platform: Platform, stripe: Service) 
     declined = f"{api}/v1/payment_intents/{_intent(platform, DECLINED)}/confirm"
     key["Idempotency-Key"] = f"declined-{intent}"
     assert [post_json(declined, {}, key).status for _ in range(2)] == [402, 402]
+
+
+@pytest.fixture
+def ill(platform: Platform, stripe: Service) -> Iterator[Callable[..., None]]:
+    """Puts faults into the double; afterwards nothing goes wrong, and its clock is right."""
+
+    def put(**shares: float | str) -> None:
+        assert post_json(f"{platform.url('stripe')}/_config/faults", shares).status == 200
+
+    yield put
+    put()
+    post_json(f"{platform.url('stripe')}/_config/clock", {"ahead_seconds": 0})
+
+
+def _confirm(platform: Platform, intent: str, key: str = "", timeout: float = 5.0) -> Reply:
+    """Charge an intent, under a key of its own unless another is given."""
+    headers = {"Authorization": "Bearer sk_test_demo", "Idempotency-Key": key or f"key-of-{intent}"}
+    return fetch(f"{platform.url('stripe')}/v1/payment_intents/{intent}/confirm", "POST", "", headers, timeout)
+
+
+@pytest.mark.parametrize(("fault", "charged"), [("error_before", 0), ("error_after", 1)])
+def test_the_double_repeats_a_500(platform: Platform, ill: Callable[..., None], fault: str, charged: int) -> None:
+    """Whether it charged or not: the key answers 500 from then on, when all is well again too, and has no effect."""
+    before, intent = charges(platform), _intent(platform, "pm_card_visa")
+    ill(**{fault: 1.0})
+    assert _confirm(platform, intent).status == 500
+    ill()
+    again = _confirm(platform, intent)
+    assert (again.status, again.headers["idempotent-replayed"]) == (500, "true")
+    assert charges(platform) == before + charged
+
+
+def test_the_double_refuses_other_parameters(platform: Platform, stripe: Service) -> None:
+    """400 for another path and for another body under a key, and nothing is charged by it."""
+    first, other = _intent(platform, "pm_card_visa"), _intent(platform, "pm_card_visa")
+    before = charges(platform)
+    assert _confirm(platform, first, "one-key").status == 200
+    refused = _confirm(platform, other, "one-key")
+    assert (refused.status, refused.json()["error"]["type"]) == (400, "idempotency_error")
+    assert charges(platform) == before + 1
+
+
+def test_the_double_refuses_a_key_that_is_in_use(platform: Platform, ill: Callable[..., None]) -> None:
+    """409 while the first still runs, the first one's answer afterwards, one charge."""
+    intent, before = _intent(platform, "pm_card_visa"), charges(platform)
+    ill(slow_effect=1.0, hang_seconds=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(_confirm, platform, intent)
+        time.sleep(0.4)
+        during = _confirm(platform, intent)
+        assert first.result().status == 200
+    assert (during.status, during.json()["error"]["type"]) == (409, "idempotency_error")
+    assert _confirm(platform, intent).headers["idempotent-replayed"] == "true"
+    assert charges(platform) == before + 1
+
+
+def test_the_double_forgets_a_key_after_24_hours(platform: Platform, ill: Callable[..., None]) -> None:
+    """Until then the saved answer; after it the call runs anew, which an intent that is charged refuses by itself."""
+    intent, before = _intent(platform, "pm_card_visa"), charges(platform)
+    assert _confirm(platform, intent).status == 200
+    for ahead, status in ((24 * 3600 - 60, 200), (24 * 3600 + 60, 400)):
+        post_json(f"{platform.url('stripe')}/_config/clock", {"ahead_seconds": ahead})
+        assert _confirm(platform, intent).status == status
+    assert charges(platform) == before + 1
+
+
+@pytest.mark.parametrize(("fault", "status"), [("rate_limited", 429), ("unavailable", 503)])
+def test_the_double_saves_nothing_that_never_began(
+    platform: Platform, ill: Callable[..., None], fault: str, status: int
+) -> None:
+    """The same key goes through once all is well."""
+    intent, before = _intent(platform, "pm_card_visa"), charges(platform)
+    ill(**{fault: 1.0})
+    assert _confirm(platform, intent).status == status
+    ill()
+    assert _confirm(platform, intent).status == 200
+    assert charges(platform) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "charged"), [("reset_before", 0), ("timeout_before", 0), ("reset_after", 1), ("timeout_after", 1)]
+)
+def test_the_double_loses_calls_and_answers(
+    platform: Platform, ill: Callable[..., None], fault: str, charged: int
+) -> None:
+    """No answer, with or without a charge; the key tells it afterwards."""
+    intent, before = _intent(platform, "pm_card_visa"), charges(platform)
+    ill(**{fault: 1.0}, hang_seconds=2.0)
+    with pytest.raises(OSError):
+        _confirm(platform, intent, timeout=0.5)
+    assert charges(platform) == before + charged
+    ill()
+    assert _confirm(platform, intent).status == 200
+    assert charges(platform) == before + 1
+
+
+def test_the_double_knows_no_other_fault(platform: Platform, stripe: Service) -> None:
+    """A word that it does not know is no fault that nobody notices."""
+    assert post_json(f"{platform.url('stripe')}/_config/faults", {"reset": 1.0}).status == 400
 
 
 def test_killed_again_and_again_it_takes_the_money_once(platform: Platform, service: Service) -> None:

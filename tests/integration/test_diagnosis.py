@@ -300,4 +300,6 @@ def test_names_are_the_closed_set() -> None:
         "container_events",
         "disk_use",
         "docker_disk",
+        "recent_failures",
+        "stripe_status",
     } == NAMES

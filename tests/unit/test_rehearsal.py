@@ -16,7 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOKS = sorted((ROOT / "runbooks").glob("*.yml"))
 FILES = sorted((ROOT / "runbooks" / "tests").glob("*.yml"))
 NO_SAY = {
-    (name, "vantage") for name in ("high-database-cpu", "replica-not-streaming", "container-down", "disk-space-full")
+    (name, "vantage")
+    for name in (
+        "high-database-cpu",
+        "replica-not-streaming",
+        "payment-failures-spike",
+        "container-down",
+        "disk-space-full",
+    )
 }
 """Guardrails that cannot refuse a runbook: the direct probe where the preview is the second vantage."""
 
