@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from remediator import redis_diagnoses
 from remediator.actions.queries import read_server
 from remediator.containers import Container, Engine
 from remediator.durations import human
@@ -23,7 +24,7 @@ from remediator.fetch import describe
 from remediator.postgres import LOST, connected
 from remediator.probing import probe
 from remediator.redaction import sql_shape
-from remediator.settings import Database, Settings
+from remediator.settings import Database, Redis, Settings
 
 LINES = 100
 LOG_BYTES = 256 * 1024
@@ -126,6 +127,21 @@ async def cpu_by_backend(source: Source) -> Captured:
     return Captured(_lines(shares), f"{len(busy)} backends on the CPU in half of the samples or more")
 
 
+async def redis_info(source: Source) -> Captured:
+    """What Redis says of itself, and whether it loads, cannot save, or is full."""
+    return Captured(*await redis_diagnoses.info(_redis(source)))
+
+
+async def redis_clients(source: Source) -> Captured:
+    """Who holds how many connections, and for how long idle."""
+    return Captured(*await redis_diagnoses.clients(_redis(source)))
+
+
+async def redis_keys(source: Source) -> Captured:
+    """A bounded sample of the keys by size and prefix; no key's own name."""
+    return Captured(*await redis_diagnoses.keys(_redis(source)))
+
+
 Capture = Callable[[Source], Awaitable[Captured]]
 CAPTURES: Mapping[str, Capture] = {
     "container_logs": container_logs,
@@ -134,9 +150,15 @@ CAPTURES: Mapping[str, Capture] = {
     "long_queries": long_queries,
     "blocking_tree": blocking_tree,
     "cpu_by_backend": cpu_by_backend,
+    "redis_info": redis_info,
+    "redis_clients": redis_clients,
+    "redis_keys": redis_keys,
 }
 OF_DATABASES = frozenset({"long_queries", "blocking_tree", "cpu_by_backend"})
 """Those that ask an entry of `settings.databases`."""
+
+OF_REDIS = frozenset({"redis_info", "redis_clients", "redis_keys"})
+"""Those that ask an entry of `settings.redis`."""
 
 _COLUMNS = """a.pid, coalesce(a.usename, '')::text AS "user", a.application_name AS application,
  coalesce(a.datname, '')::text AS database, a.backend_type, coalesce(a.state, '') AS state,
@@ -190,6 +212,13 @@ def _asking(source: Source) -> Any:
     if database is None:
         raise Permanent(f"{source.service} is not in the settings' list of databases")
     return connected(database)
+
+
+def _redis(source: Source) -> Redis:
+    redis = source.settings.redis.get(source.service)
+    if redis is None:
+        raise Permanent(f"{source.service} is not in the settings' list of Redis servers")
+    return redis
 
 
 async def _rows(source: Source, statement: str) -> list[dict[str, Any]]:

@@ -47,6 +47,10 @@ class Reason(StrEnum):
     TARGET_NOT_RUNNING = "target_not_running"
     QUERY_HAS_WRITTEN = "query_has_written"
     QUERY_PROTECTED = "query_protected"
+    REDIS_LOADING = "redis_loading"
+    REDIS_CANNOT_SAVE = "redis_cannot_save"
+    REDIS_ROLE = "redis_role"
+    REDIS_AT_CAP = "redis_at_cap"
     NOTHING_TO_DO = "nothing_to_do"
     NEVER_LIST = "never_list"
     # the limits

@@ -15,7 +15,11 @@ from tests.unit.cases import RUNBOOK
 ROOT = Path(__file__).resolve().parents[2]
 BOOKS = sorted((ROOT / "runbooks").glob("*.yml"))
 FILES = sorted((ROOT / "runbooks" / "tests").glob("*.yml"))
-NO_SAY = {("high-database-cpu", "vantage")}
+NO_SAY = {
+    ("high-database-cpu", "vantage"),
+    ("redis-connection-failures", "vantage"),
+    ("redis-memory-full", "vantage"),
+}
 """Guardrails that cannot refuse a runbook: the direct probe where the preview is the second vantage."""
 
 
