@@ -104,6 +104,11 @@ class Stack:
             self._docker = docker.from_env(timeout=20)
         return self._docker
 
+    def services(self) -> list[str]:
+        """Services of the demo that have a running container."""
+        listed = self.docker.containers.list(filters={"label": f"com.docker.compose.project={PROJECT}"})
+        return sorted(found.labels["com.docker.compose.service"] for found in listed)
+
     def inspect(self, service: str) -> Json:
         """`docker inspect` of a service's container."""
         return self.docker.api.inspect_container(f"{PROJECT}-{service}-1")
@@ -137,9 +142,15 @@ class Stack:
         variable, default = PORTS[service]
         return f"http://127.0.0.1:{self.environment.get(variable, default)}{path}"
 
-    def get(self, service: str, path: str, token: str = "") -> Json:
-        """JSON from a published service. Raises OSError when it does not answer, StackError when it says no."""
-        request = urllib.request.Request(self.url(service, path))  # noqa: S310 - http on 127.0.0.1
+    def get(self, service: str, path: str, token: str = "", body: Json = None) -> Json:
+        """JSON from a published service; with a body it is POSTed.
+
+        Raises OSError when it does not answer, StackError when it says no.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url(service, path), data)  # noqa: S310 - http on 127.0.0.1
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
         if token:
             request.add_header("Authorization", f"Bearer {token}")
         try:
@@ -148,9 +159,9 @@ class Stack:
         except urllib.error.HTTPError as error:
             raise StackError(f"{service} answers {error.code} to {path}: {error.read(300)!r}") from error
 
-    def api(self, path: str) -> Json:
-        """The remediator's API with the operator's token."""
-        return self.get("remediator", path, (self.secrets / "remediator_api_token").read_text().strip())
+    def api(self, path: str, body: Json = None) -> Json:
+        """The remediator's API with the operator's token; with a body it is POSTed."""
+        return self.get("remediator", path, (self.secrets / "remediator_api_token").read_text().strip(), body)
 
 
 def wait_for(what: str, ask: Callable[[], Json], seconds: float, pause: float = 0.5) -> Json:
@@ -187,33 +198,40 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-class Restarts:
-    """Counts the engine's restart events as they happen, from `start` to `stop`.
+class EngineEvents:
+    """What the engine says of its containers and images as it happens, from now on to `stop`.
 
     Followed live: the engine remembers 256 events, and the health checks of a dozen containers fill that in half a
-    minute. What a restart is called there: moby's events, `container restart`.
+    minute. What each is called there: moby's events.
     """
 
+    ACTIONS = ("restart", "start", "die", "oom", "destroy", "delete", "untag")
+
     def __init__(self) -> None:
-        self._names: list[str] = []
+        self._seen: list[tuple[str, str]] = []
         client = docker.from_env(timeout=3600)
-        self._stream = client.events(decode=True, filters={"type": "container", "event": "restart"})
-        self._thread = threading.Thread(target=self._follow, name="restarts", daemon=True)
+        self._stream = client.events(decode=True, filters={"event": list(self.ACTIONS)})
+        self._thread = threading.Thread(target=self._follow, name="engine events", daemon=True)
         self._thread.start()
 
     def _follow(self) -> None:
         with contextlib.suppress(docker.errors.DockerException, OSError, ValueError):
             for event in self._stream:
-                self._names.append(event["Actor"]["Attributes"].get("name", ""))
+                actor = event["Actor"]
+                self._seen.append((event["Action"], actor["Attributes"].get("name", "") or actor["ID"]))
 
-    def count(self, service: str) -> int:
-        """Restarts of a service's container so far."""
-        return self._names.count(f"{PROJECT}-{service}-1")
+    def names(self, action: str) -> list[str]:
+        """Names of the containers (or images) that it happened to, in its order."""
+        return [name for happened, name in self._seen if happened == action]
 
-    def others(self, *services: str) -> list[str]:
-        """Containers that were restarted and are not of these services."""
+    def count(self, action: str, service: str) -> int:
+        """How often it happened to a service's container so far."""
+        return self.names(action).count(f"{PROJECT}-{service}-1")
+
+    def others(self, action: str, *services: str) -> list[str]:
+        """Containers that it happened to and that are not of these services."""
         known = {f"{PROJECT}-{service}-1" for service in services}
-        return sorted(name for name in self._names if name not in known)
+        return sorted(name for name in self.names(action) if name not in known)
 
     def stop(self) -> None:
         """End following."""

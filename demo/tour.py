@@ -1,7 +1,8 @@
 """`make demo`: start everything, break it twice, watch it heal, tell it live, and prove it.
 
-Exit code 0 only if both faults healed and everything asked at the target holds. Ctrl-C and failure leave nothing
-running; KEEP=1 leaves all up.
+`DRILL=NAME` runs one drill instead, `DRILL=all` every one, each on a stack of its own. Exit code 0 only if every drill
+ended as it must and everything asked at the target holds. Ctrl-C and failure leave nothing running; KEEP=1 leaves all
+up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 from demo import profile
-from demo.drills import ALL, STEPS, TOUR, Drill, Story, run
+from demo.drills import table as drill_table
+from demo.drills.base import STEPS, Drill, Story, run
+from demo.drills.registry import ALL, TOUR
 from demo.stack import BUILD, ROOT, Stack, StackError, wait_for
 from remediator import gate, settings
 from remediator.durations import seconds
@@ -107,13 +110,10 @@ def _quiet(drill: Drill, stack: Stack) -> None:
         return  # the story tells; the next drill starts all the same
 
 
-def settle_of(config: Path, name: str) -> float:
+def settle_of(config: Path, runbook: str) -> float:
     """The runbook's settle time in the rendered configuration, seconds."""
-    for path in (config / "runbooks").glob("*.yml"):
-        book = yaml.safe_load(path.read_text())
-        if name.startswith(book["name"]):
-            return seconds(book["settle"])
-    return 0.0
+    book = yaml.safe_load((config / "runbooks" / f"{runbook}.yml").read_text())
+    return seconds(book["settle"])
 
 
 def picture(stories: Sequence[Story]) -> Path:
@@ -133,7 +133,7 @@ def write_report(stories: Sequence[Story], stack: Stack, started: float, up: flo
         "ok": healed(stories),
         "seconds_to_healthy": round(up - started, 1),
         "seconds_in_all": round(time.time() - started, 1),
-        "drills": [story.report(settle_of(stack.config, story.drill)) for story in stories],
+        "drills": [story.report(settle_of(stack.config, ALL[story.drill].runbook)) for story in stories],
     }
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
@@ -171,30 +171,61 @@ def _interrupted(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def show_all(console: Console, stack: Stack) -> int:
+    """Every drill on a stack of its own; the table; 0 when each ended as it must."""
+    rows = []
+    for number, drill in enumerate(ALL.values(), 1):
+        console.print(f"[bold]{number} of {len(ALL)}[/] {drill.name}: {drill.title} (mode {drill.mode})")
+        try:
+            prepare(stack, drill.mode)
+            stack.up()
+            stories = tell(console, [drill], stack)
+            console.print(verdicts(stories))
+            rows.append(drill_table.Row.of(drill, stories[-1], stack))
+        finally:
+            stack.down()
+    console.print(drill_table.table(rows))
+    drill_table.write(rows, BUILD / "drills.json")
+    console.print(f"Table: {(BUILD / 'drills.json').relative_to(ROOT)}")
+    return 0 if all(row.held for row in rows) else 1
+
+
+def show(console: Console, stack: Stack, drills: Sequence[Drill], mode: str) -> int:
+    """Some drills on one stack, with picture, report and links; 0 when each ended as it must."""
+    started = time.time()
+    console.print(profile.as_table(prepare(stack, mode)))
+    console.print(f"Mode: {mode}. Starting everything, waiting until healthy …")
+    stack.up()
+    up = time.time()
+    console.print(f"Healthy after {up - started:.0f} s.")
+    stories = tell(console, drills, stack)
+    console.print(verdicts(stories), links(stack))
+    console.print(f"Picture: {picture(stories).relative_to(ROOT)}")
+    console.print(f"Report: {write_report(stories, stack, started, up).relative_to(ROOT)}")
+    return 0 if healed(stories) else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 all healed, 1 not, 2 it could not be started, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="demo", description="Start a small Prep, break it, watch it heal.")
+    names = ", ".join(ALL)
     parser.add_argument(
-        "--drill", default=os.environ.get("DRILL", ""), help=f"one of {', '.join(ALL)}; default: the tour"
+        "--drill", default=os.environ.get("DRILL", ""), help=f"one of {names}, or all; default: the tour"
     )
-    parser.add_argument("--mode", default="auto", choices=("shadow", "approve", "auto"))
+    parser.add_argument("--mode", choices=("shadow", "approve", "auto"), help="default: the drill's own; auto")
     options = parser.parse_args(argv)
-    if options.drill and options.drill not in ALL:
-        parser.error(f"no drill {options.drill!r}; one of {', '.join(ALL)}")
+    if options.drill not in ("", "all", *ALL):
+        parser.error(f"no drill {options.drill!r}; one of {names}, or all")
+    if options.drill == "all" and options.mode:
+        parser.error("every drill has a mode of its own: --mode goes with one drill, or with the tour")
     signal.signal(signal.SIGTERM, _interrupted)
-    console, stack, started = Console(), Stack(), time.time()
-    keep = os.environ.get("KEEP") == "1"
+    console, stack = Console(), Stack()
+    keep = os.environ.get("KEEP") == "1" and options.drill != "all"
     try:
-        console.print(profile.as_table(prepare(stack, options.mode)))
-        console.print(f"Mode: {options.mode}. Starting everything, waiting until healthy …")
-        stack.up()
-        up = time.time()
-        console.print(f"Healthy after {up - started:.0f} s.")
-        stories = tell(console, [ALL[options.drill]] if options.drill else TOUR, stack)
-        console.print(verdicts(stories), links(stack))
-        console.print(f"Picture: {picture(stories).relative_to(ROOT)}")
-        console.print(f"Report: {write_report(stories, stack, started, up).relative_to(ROOT)}")
-        return 0 if healed(stories) else 1
+        if options.drill == "all":
+            return show_all(console, stack)
+        drills = [ALL[options.drill]] if options.drill else TOUR
+        return show(console, stack, drills, options.mode or drills[0].mode)
     except StackError as error:
         console.print(f"[bold red]The demo could not run:[/] {error}", soft_wrap=True)
         return 2

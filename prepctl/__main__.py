@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from prepctl import show
+from prepctl import plugins, show
 from prepctl.cli import app
 from prepctl.errors import Failure
 
@@ -14,6 +14,7 @@ def main() -> None:
 
     Typer itself ends wrong usage with 2, a declined question with 1, and Ctrl-C with 130.
     """
+    plugins.add_to(app)
     try:
         app(prog_name="prepctl")
     except Failure as failure:

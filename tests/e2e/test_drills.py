@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from rich.console import Console
 
-from demo import drills, tour
-from demo.drills import Drill, Story
+from demo import tour
+from demo.drills import base, compliance_engine_slow, high_database_cpu
+from demo.drills.base import Drill, Story
+from demo.drills.registry import ALL, TOUR
 from demo.stack import PROJECT, Stack, StackError, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,7 +39,7 @@ def stack_in(mode: str) -> Iterator[Stack]:
 
 def held(drill: Drill, stack: Stack) -> Story:
     """Run a drill; everything that had to be so must be so."""
-    story = drills.run(drill, stack, lambda story: None)
+    story = base.run(drill, stack, lambda story: None)
     assert not story.error, story.error
     wrong = [f"{found.what}: {found.seen}" for found in story.findings if not found.holds]
     assert not wrong, f"{wrong}\n{story.notes}"
@@ -46,28 +49,28 @@ def held(drill: Drill, stack: Stack) -> Story:
 def test_both_faults_heal() -> None:
     """The tour: a runaway query is cancelled, a leaking engine restarted, each once, each proven, nobody else touched."""
     with stack_in("auto") as stack:
-        for drill in drills.TOUR:
+        for drill in TOUR:
             story = held(drill, stack)
-            waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.name)
+            waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.runbook)
             assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
 
 
 def test_an_engine_that_dies_at_its_restart_goes_to_people() -> None:
     """The service does not come back: unknown or worse, one restart, and a page."""
     with stack_in("auto") as stack:
-        held(drills.DIES, stack)
+        held(compliance_engine_slow.DIES, stack)
 
 
 def test_a_fault_that_returns_within_the_hold_time_is_not_fixed() -> None:
     """Good, then bad again: not_fixed, one restart, and a page."""
     with stack_in("auto") as stack:
-        held(drills.RETURNS, stack)
+        held(compliance_engine_slow.RETURNS, stack)
 
 
 def test_shadow_changes_nothing() -> None:
     """The same faults: the journal tells what would have been done, the target is as it was."""
     with stack_in("shadow") as stack:
-        for drill in (drills.SHADOW_DATABASE, drills.SHADOW_COMPLIANCE):
+        for drill in (high_database_cpu.SHADOW, compliance_engine_slow.SHADOW):
             story = held(drill, stack)
             told = next(event for event in story.events if event["kind"] == "would_act")
             assert told["data"]["items"], "it does not say on what"
@@ -101,3 +104,11 @@ def _all_collected(stack: Stack) -> bool:
     asked = "/api/v1/query?query=min(prep_scrape_collector_success)"
     found = stack.get("prometheus", asked)["data"]["result"]
     return bool(found) and found[0]["value"][1] == "1"
+
+
+@pytest.mark.timeout(300 * len(ALL))
+@pytest.mark.campaign(seconds=300 * len(ALL))
+def test_every_drill_ends_as_it_must() -> None:
+    """Each on a stack of its own, with the table: fault, firing, effect, proven, beside the time that people have."""
+    console = Console(width=150)
+    assert tour.show_all(console, Stack()) == 0
