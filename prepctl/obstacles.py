@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from prepctl.alert_rules import Rules
 from remediator.actions.registry import CLASSES
-from remediator.captures import OF_DATABASES, OF_PAYMENTS
+from remediator.captures import OF_DATABASES, OF_PAYMENTS, OF_REDIS
 from remediator.errors import Fault
 from remediator.runbooks import FromLabel, Runbook, Rung
 from remediator.settings import Settings
@@ -73,7 +73,7 @@ def of_settings(book: Runbook, settings: Settings, rules: Rules | None) -> Itera
         found = {service: list(_of_target(book, rung, settings, service)) for service in services}
         where = f"{book.name}: ladder.{rung.name}"
         if not found:
-            remedy = "list it under `services` or `databases`"
+            remedy = "list it under `services`, `databases` or `redis`"
             yield Fault(where, f"{rung.action} has no target: none that its alerts name is in the settings", remedy)
         elif rules is not None or all(found.values()):
             for service, faults in found.items():
@@ -98,7 +98,9 @@ def targets(book: Runbook, rung: Rung, settings: Settings, rules: Rules | None) 
 def _of_target(book: Runbook, rung: Rung, settings: Settings, service: str) -> Iterator[Fault]:
     yield from ACTIONS[rung.action].obstacles(settings, service)
     entry = settings.services.get(service)
-    probed = service in settings.databases or (entry is not None and entry.probe is not None)
+    probed = (
+        service in settings.databases or service in settings.redis or (entry is not None and entry.probe is not None)
+    )
     if not probed and book.vantage.kind == "probe":
         said = "has no probe: the second vantage has no answer, and it never acts"
         yield Fault(f"services.{service}.probe", said, "give it one, or take vantage {kind: preview}")
@@ -111,3 +113,6 @@ def _of_target(book: Runbook, rung: Rung, settings: Settings, service: str) -> I
     if service not in settings.payments and (asked := sorted(OF_PAYMENTS & set(book.diagnosis))):
         said = f"is no payments service: {', '.join(asked)} cannot be read, and without evidence nothing is done"
         yield Fault(f"payments.{service}", said, "list it, or take these out of `diagnosis`")
+    if service not in settings.redis and (asked := sorted(OF_REDIS & set(book.diagnosis))):
+        said = f"is no Redis: {', '.join(asked)} cannot be read, and without evidence nothing is disrupted"
+        yield Fault(f"redis.{service}", said, "list it, or take these out of `diagnosis`")

@@ -239,7 +239,7 @@ def _preview(
     if seen is None:
         return None, "as the test says"
     refusals = tuple(Refusal(reason, "By the target's own word, in the test.") for reason in seen.refusals)
-    return Preview(seen.resource, f"Rung {rung.name}.", tuple(seen.items), now, refusals), ""
+    return Preview(seen.resource, f"Rung {rung.name}.", tuple(seen.items), now, refusals, asks=seen.asks), ""
 
 
 def _proof(told: shape.Proof | None, book: Runbook, now: float) -> ProofLook:

@@ -38,11 +38,12 @@ Said = Annotated[Answer, BeforeValidator(_answer), WithJsonSchema({"enum": [True
 
 
 class Preview(Strict):
-    """What the action would touch. `refusals` are the target's own reasons against it."""
+    """What the action would touch. `refusals` are the target's own reasons against it, `asks` why it needs a person."""
 
     resource: str = "test:target"
     items: tuple[Mapping[str, Json], ...] = ({"id": "target"},)
     refusals: tuple[Reason, ...] = ()
+    asks: str = ""
 
 
 class World(Strict):

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from remediator import root_causes
+from remediator import redis_diagnoses, root_causes
 from remediator.actions.queries import read_server
 from remediator.captured import Captured, Source
 from remediator.captures_docker import container_events, disk_use, docker_disk
@@ -25,7 +25,7 @@ from remediator.fetch import describe
 from remediator.postgres import LOST, connected
 from remediator.probing import probe
 from remediator.redaction import sql_shape
-from remediator.settings import Database
+from remediator.settings import Database, Redis
 
 LINES = 100
 LOG_BYTES = 256 * 1024
@@ -107,6 +107,21 @@ def _of_cause(tell: root_causes.Telling) -> Capture:
     return capture
 
 
+async def redis_info(source: Source) -> Captured:
+    """What Redis says of itself, and whether it loads, cannot save, or is full."""
+    return Captured(*await redis_diagnoses.info(_redis(source)))
+
+
+async def redis_clients(source: Source) -> Captured:
+    """Who holds how many connections, and for how long idle."""
+    return Captured(*await redis_diagnoses.clients(_redis(source)))
+
+
+async def redis_keys(source: Source) -> Captured:
+    """A bounded sample of the keys by size and prefix; no key's own name."""
+    return Captured(*await redis_diagnoses.keys(_redis(source)))
+
+
 Capture = Callable[[Source], Awaitable[Captured]]
 CAPTURES: Mapping[str, Capture] = {
     "container_logs": container_logs,
@@ -123,6 +138,9 @@ CAPTURES: Mapping[str, Capture] = {
     "docker_disk": docker_disk,
     "recent_failures": recent_failures,
     "stripe_status": stripe_status,
+    "redis_info": redis_info,
+    "redis_clients": redis_clients,
+    "redis_keys": redis_keys,
 }
 OF_DATABASES = frozenset(
     {"long_queries", "blocking_tree", "cpu_by_backend", "sequential_scans", "top_statements", "replication_state"}
@@ -130,6 +148,9 @@ OF_DATABASES = frozenset(
 """Those that ask an entry of `settings.databases`."""
 OF_PAYMENTS = frozenset({"recent_failures", "stripe_status"})
 """Those that ask an entry of `settings.payments`."""
+
+OF_REDIS = frozenset({"redis_info", "redis_clients", "redis_keys"})
+"""Those that ask an entry of `settings.redis`."""
 
 _COLUMNS = """a.pid, coalesce(a.usename, '')::text AS "user", a.application_name AS application,
  coalesce(a.datname, '')::text AS database, a.backend_type, coalesce(a.state, '') AS state,
@@ -183,6 +204,13 @@ def _asking(source: Source) -> Any:
     if database is None:
         raise Permanent(f"{source.service} is not in the settings' list of databases")
     return connected(database)
+
+
+def _redis(source: Source) -> Redis:
+    redis = source.settings.redis.get(source.service)
+    if redis is None:
+        raise Permanent(f"{source.service} is not in the settings' list of Redis servers")
+    return redis
 
 
 async def _rows(source: Source, statement: str) -> list[dict[str, Any]]:

@@ -317,7 +317,7 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
         settings=view.settings,
         facts=view.facts,
         world=view.world,
-        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED,
+        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED or _target_asks(view.world),
         approved=_approval(view, rung) is not None,
     )
     refusal = first(BEFORE_LOOK, case)
@@ -444,6 +444,11 @@ def _declined(view: View, rung: Rung) -> bool:
     """A person said no to this rung: that holds for the episode, also when it might go without asking by now."""
     asked = view.ledger.approval
     return asked is not None and asked.rung == rung.name and asked.declined_by is not None
+
+
+def _target_asks(world: World | None) -> bool:
+    """Does the target itself say that a person must agree, to what it would lose for instance?"""
+    return world is not None and world.preview is not None and bool(world.preview.asks)
 
 
 def _approval(view: View, rung: Rung) -> Approval | None:

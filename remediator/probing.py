@@ -1,12 +1,14 @@
 """The remediator's own direct probe of a target, past every exporter. Reads only.
 
-A service answers the URL of its settings with the expected status and in time; a database takes a connection
-and answers `SELECT 1`. A service is down only when nobody takes the connection (refused, no such host, or neither
-name nor address answers, as with a container between two crashes): one that takes it and does not answer is sick.
+A service answers the URL of its settings with the expected status and in time; a database takes a connection and
+answers `SELECT 1`; a Redis answers PING with PONG (one that loads, cannot save or is full is sick, not down). A service
+is down only when nobody takes the connection (refused, no such host, or neither name nor address answers, as with a
+container between two crashes): one that takes it and does not answer is sick.
 """
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass
 
@@ -17,7 +19,8 @@ from remediator.durations import human
 from remediator.errors import ConfigError, RemediatorError
 from remediator.fetch import describe, read_bounded
 from remediator.postgres import LOST, connected
-from remediator.settings import Database, Probe, Settings
+from remediator.redis_link import connected as connected_redis
+from remediator.settings import Database, Probe, Redis, Settings
 from remediator.world import Health
 
 BODY = 2048  # bytes of an answer that are worth reading
@@ -43,6 +46,8 @@ async def probe(settings: Settings, session: aiohttp.ClientSession, service: str
         return await _http(entry.probe, session, patient)
     if (database := settings.databases.get(service)) is not None:
         return await _database(database)
+    if (redis := settings.redis.get(service)) is not None:
+        return await _redis(redis)
     return Probed(Health.UNKNOWN, f"no probe in the settings for {service or 'a target without a service label'}")
 
 
@@ -84,4 +89,22 @@ async def _database(database: Database) -> Probed:
         # Refused at connect is a fact about the server; a timeout or a starting server is not.
         health = Health.DOWN if isinstance(cause, ConnectionRefusedError) else Health.SICK
         return Probed(health, f"{where}: {describe(error)}")
+    return Probed(Health.HEALTHY, f"{where}: answered after {human(time.monotonic() - began)}")
+
+
+async def _redis(redis: Redis) -> Probed:
+    where = f"Redis {redis.host}:{redis.port}"
+    began = time.monotonic()
+    try:
+        async with connected_redis(redis) as link:
+            (answer,) = await link.ask(("PING",))
+    except RemediatorError as error:
+        cause = error.__cause__
+        if isinstance(cause, ConfigError):
+            return Probed(Health.UNKNOWN, str(error))
+        return Probed(
+            Health.DOWN if isinstance(cause, ConnectionRefusedError | socket.gaierror) else Health.SICK, str(error)
+        )
+    if answer != b"PONG":
+        return Probed(Health.SICK, f"{where}: {str(answer)[:200]}")
     return Probed(Health.HEALTHY, f"{where}: answered after {human(time.monotonic() - began)}")

@@ -56,6 +56,10 @@ class Reason(StrEnum):
     REPLICA_SLOT = "replica_slot"
     REPLICA_BUSY = "replica_busy"
     PROVIDER_FAILING = "provider_failing"
+    REDIS_LOADING = "redis_loading"
+    REDIS_CANNOT_SAVE = "redis_cannot_save"
+    REDIS_ROLE = "redis_role"
+    REDIS_AT_CAP = "redis_at_cap"
     NOTHING_TO_DO = "nothing_to_do"
     NEVER_LIST = "never_list"
     # the limits

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from remediator.durations import Duration
 from remediator.errors import ConfigError, Fault
@@ -217,6 +217,52 @@ class PaymentsOwner(Strict):
     way out: the evidence then says that it was not asked."""
 
 
+class RedisSessions(Strict):
+    """Where the sessions live: one count of constant cost, never a walk over the keys."""
+
+    count: Literal["dbsize", "hlen", "scard", "zcard"] = "dbsize"
+    """The command that counts: all keys of the database, or the members of one key."""
+    database: int = Field(default=0, ge=0)
+    """Number of the database."""
+    key: str | None = None
+    """The one key that holds them; not with `dbsize`."""
+
+    @model_validator(mode="after")
+    def _key_where_it_is_needed(self) -> RedisSessions:
+        if (self.count == "dbsize") != (self.key is None):
+            raise ValueError("`key` goes with hlen, scard and zcard, and with those only")
+        return self
+
+
+class Redis(Strict):
+    """One Redis server that may be mended. Its rights: docs/architecture.md, "Rights of the remediator in Redis"."""
+
+    host: str
+    """Name or address."""
+    port: int = 6379
+    """TCP port."""
+    user: str | None = None
+    """A user of its own, see there for its rights; null is Redis' `default`."""
+    password_file: Path | None = None
+    """The user's password; null where none is asked for."""
+    tls: bool = False
+    """Speak TLS, and check the server's certificate."""
+    ca_file: Path | None = None
+    """Authorities for that, PEM; null: the system's."""
+    timeout: Duration = Field(default=2.0, gt=0)
+    """For the login and for each question."""
+    cache_only: bool = False
+    """Said aloud: nothing in it is worth keeping. Without it a restart that would lose keys waits for a person."""
+    sessions: RedisSessions | None = None
+    """Where the sessions live, if they live here: a restart that would lose some waits for a person."""
+    maxmemory_cap: int = Field(default=0, ge=0)
+    """Bytes up to which `maxmemory` may be raised; 0: never. 60 % of the container's limit bounds it too."""
+    protected_clients: tuple[str, ...] = ("prep_exporter", "prep-remediator")
+    """Prefixes of client names, compared in lower case: these are never closed."""
+    protected_users: tuple[str, ...] = ()
+    """Users of Redis whose clients are never closed."""
+
+
 class Operator(Strict):
     """One person, or one program, that may use the API."""
 
@@ -281,6 +327,8 @@ class Settings(Strict):
     """By the value of the alert's `service` label."""
     payments: Mapping[str, PaymentsOwner] = {}
     """By the value of the alert's `service` label."""
+    redis: Mapping[str, Redis] = {}
+    """By the value of the alert's `service` label; to be restarted it stands under `services` too."""
     guards: Guards = Guards()
     never: tuple[str, ...] = ("docker-gate", "prometheus", "alertmanager", "remediator", "exporter", "postgres")
     """Services that are never acted on: what the remediator stands on, and primary databases."""

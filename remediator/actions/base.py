@@ -70,6 +70,7 @@ class Preview:
     refusals    the target's own reasons against acting (no opt-in label, exec running, …)
     target_now  the clock at the target's side, UNIX seconds: `start_by` is counted on it
     left_out    what looks alike and would not be touched, with the reason (shown to people)
+    asks        why a person must say yes to this, whatever the mode is; "" = nothing in it needs one
     """
 
     resource: str
@@ -78,6 +79,7 @@ class Preview:
     target_now: float
     refusals: tuple[Refusal, ...] = ()
     left_out: tuple[Item, ...] = ()
+    asks: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,11 @@ from pydantic import BaseModel
 
 from remediator.actions.base import Action
 from remediator.actions.cancel_query import CancelQuery
+from remediator.actions.close_redis_clients import CloseRedisClients
 from remediator.actions.prune_docker import PruneDocker
+from remediator.actions.purge_redis_memory import PurgeRedisMemory
+from remediator.actions.raise_redis_maxmemory import RaiseRedisMaxmemory
+from remediator.actions.restart_redis import RestartRedis
 from remediator.actions.restart_replica import RestartReplica
 from remediator.actions.restart_service import RestartService
 from remediator.actions.retry_payments import RetryFailedPayments
@@ -20,7 +24,11 @@ from remediator.settings import Settings
 
 CLASSES: tuple[type[Action], ...] = (
     CancelQuery,
+    CloseRedisClients,
     PruneDocker,
+    PurgeRedisMemory,
+    RaiseRedisMaxmemory,
+    RestartRedis,
     RestartReplica,
     RestartService,
     RetryFailedPayments,
@@ -36,7 +44,11 @@ def build(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> M
     """The actions with their clients. `session` belongs to the caller and outlives them."""
     actions: tuple[Action, ...] = (
         CancelQuery(settings, clock),
+        CloseRedisClients(settings, clock),
         PruneDocker(settings, session, clock),
+        PurgeRedisMemory(settings, clock),
+        RaiseRedisMaxmemory(settings, clock),
+        RestartRedis(settings, session, clock),
         RestartReplica(settings, session, clock),
         RestartService(settings, session, clock),
         RetryFailedPayments(settings, session, clock),

@@ -51,6 +51,8 @@ class RestartService(Action):
     idempotent: ClassVar[bool] = False
     deadline: ClassVar[float] = 45.0  # the engine's own grace period of 10 s, the kill, the start, and room
     params_model: ClassVar[type[BaseModel]] = RestartServiceParams
+    of_redis: ClassVar[bool] = False
+    """Does it know what a restart of Redis would lose? Where it does not, no Redis is restarted."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> None:
         self._settings = settings
@@ -71,6 +73,9 @@ class RestartService(Action):
             return (Fault(f"services.{service}", "is not listed: it is never restarted", "list it, if it may be"),)
         if service in settings.databases:
             return (Fault(f"databases.{service}", "is a database server", "only restart_replica restarts one"),)
+        if service in settings.redis and not cls.of_redis:
+            said = "is a Redis: this action does not know what a restart would lose"
+            return (Fault(f"redis.{service}", said, "use restart_redis"),)
         if entry.containers == 1 and not entry.singleton:
             said = "is the only container of its service: a restart takes the service down"
             return (Fault(f"services.{service}.singleton", said, "say `singleton: true`, if it may"),)
@@ -149,6 +154,9 @@ class RestartService(Action):
             return Refusal(
                 Reason.TARGET_NOT_ALLOWED, f"{service} is a database server: only restart_replica restarts one."
             )
+        if service in self._settings.redis and not self.of_redis:
+            sentence = f"{service} is a Redis, and {self.name} does not know what it would lose: restart_redis does."
+            return Refusal(Reason.TARGET_NOT_ALLOWED, sentence)
         return None
 
     def _count(self, service: str, members: Sequence[Container]) -> list[Refusal]:

@@ -133,7 +133,7 @@ def checked(folder: Path, **beside: Any) -> list[str]:
 def test_shipped_runbooks_can_act() -> None:
     """With the shipped rules and the shipped settings."""
     told = checked(ROOT / "runbooks", rules=ROOT / "alert-rules", config=ROOT / "config" / "remediator.yml")
-    assert told[-1] == "Well formed: 7 runbooks."
+    assert told[-1] == f"Well formed: {len(list((ROOT / 'runbooks').glob('*.yml')))} runbooks."
 
 
 def test_every_fault_at_once(tmp_path: Path) -> None:

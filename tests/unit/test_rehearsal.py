@@ -23,6 +23,8 @@ NO_SAY = {
         "payment-failures-spike",
         "container-down",
         "disk-space-full",
+        "redis-connection-failures",
+        "redis-memory-full",
     )
 }
 """Guardrails that cannot refuse a runbook: the direct probe where the preview is the second vantage."""

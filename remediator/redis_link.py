@@ -1,0 +1,152 @@
+"""One short connection to a Redis server as the remediator's own user: commands out, an answer to each in, in order.
+
+In: an entry of `settings.redis`. Out: bytes, numbers, lists, None, or `ReplyError` for an error that the server
+answered. Password by file, read at each use. It must never send a command twice, nor use a connection again on which
+an answer is missing: Redis' protocol has no ids, a late answer would be taken for the next one's.
+
+The parser is hiredis, Redis' own. Not redis-py (docs/decisions/0005): it reconnects and sends again by itself, which an
+effect must not, and would cost 22 MB of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hiredis
+from hiredis import ReplyError
+
+from remediator.errors import ConfigError, Permanent, RemediatorError, Transient
+from remediator.fetch import describe
+from remediator.settings import Redis, secret
+
+NAME = "prep-remediator"
+Command = Sequence[str | int | bytes]
+Answer = Any  # bytes, int, None, a list of these, or ReplyError: narrowed where it is read
+LONGEST = 8_000_000
+"""Bytes of one answer; CLIENT LIST of 10,000 clients has some 4 million."""
+AGAIN = 0.1  # seconds until the next try where every connection is taken: clients come and go
+_MORE = object()
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+class Link:
+    """An open connection. After any exception it is of no more use."""
+
+    def __init__(self, where: str, timeout: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.where = where
+        self._timeout = timeout
+        self._reader, self._writer = reader, writer
+        self._parser = hiredis.Reader(notEnoughData=_MORE)
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """All of them in one write: short ones leave in one segment and are read by the server at once."""
+        packed = (hiredis.pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type] # any length
+        self._writer.write(b"".join(packed))
+
+    async def receive(self) -> Answer:
+        """The next answer. Raises Transient when the connection breaks before it."""
+        try:
+            while (answer := self._parser.gets()) is _MORE:
+                data = await self._reader.read(65536)
+                if not data:
+                    raise Transient(f"{self.where} closed the connection")
+                self._parser.feed(data)
+                if self._parser.len() > LONGEST:
+                    raise Transient(f"{self.where}: an answer of more than {LONGEST:,} bytes")
+        except OSError as error:
+            raise Transient(f"{self.where}: {describe(error)}") from error
+        except hiredis.HiredisError as error:
+            raise Permanent(f"{self.where} is no Redis: {describe(error)}") from error
+        return answer
+
+    async def ask(self, *commands: Command) -> list[Answer]:
+        """Send all at once, read an answer to each. Errors that the server answers are values.
+
+        Raises Transient also when they have not all come within the settings' timeout.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                self.send(commands)
+                return [await self.receive() for _ in commands]
+        except TimeoutError as error:
+            words = " ".join(str(word) for word in commands[0][:2])
+            raise Transient(f"{self.where}: no answer to {words} within {self._timeout:g} s") from error
+
+    def close(self) -> None:
+        """Cut it at once; Redis needs no goodbye, and drops what it has not begun."""
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def connected(redis: Redis, name: str = NAME, *, within: float | None = None) -> AsyncIterator[Link]:
+    """A connection that is logged in and carries `name`; `within` seconds (default: the settings') bounds the login.
+
+    Raises Transient when the server does not take it now, Permanent when it refuses user or password. A server that
+    still loads its data lets in; it then says so to every question.
+    """
+    limit = redis.timeout if within is None else within
+    where = f"Redis {redis.host}:{redis.port}"
+    turned_away: list[str] = []
+    try:
+        async with asyncio.timeout(limit):
+            link = await _admitted(redis, name, where, turned_away)
+    except TimeoutError as error:
+        why = f": {turned_away[-1]}" if turned_away else ""
+        raise Transient(f"{where} did not let us in within {limit:g} s{why}") from error
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+async def _admitted(redis: Redis, name: str, where: str, turned_away: list[str]) -> Link:
+    """Logged in; asked again while it takes the connection and closes it: it is full, until any client leaves."""
+    while True:
+        reader, writer = await _open(redis, where)
+        link = Link(where, redis.timeout, reader, writer)
+        try:
+            await _log_in(link, redis, name)
+            return link
+        except Transient as error:
+            link.close()
+            turned_away.append(str(error))
+        except BaseException:
+            link.close()
+            raise
+        await asyncio.sleep(AGAIN)
+
+
+async def _open(redis: Redis, where: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        context = ssl.create_default_context(cafile=redis.ca_file) if redis.tls else None
+        return await asyncio.open_connection(redis.host, redis.port, ssl=context)
+    except OSError as error:
+        raise Transient(f"{where} takes no connection: {describe(error)}") from error
+
+
+async def _log_in(link: Link, redis: Redis, name: str) -> None:
+    hello: list[Command] = []
+    if redis.password_file is not None:
+        try:
+            password = secret(redis.password_file)
+        except ConfigError as error:
+            raise Permanent(f"{link.where}: {error}") from error
+        hello.append(("AUTH", redis.user, password) if redis.user else ("AUTH", password))
+    for answer in await link.ask(*hello, ("CLIENT", "SETNAME", name)):
+        if isinstance(answer, ReplyError):
+            raise refusal(link.where, answer)
+
+
+def code(answer: Answer) -> str:
+    """The first word of an error that the server answered: NOAUTH, LOADING, …; "" for what is no error."""
+    return str(answer).split(" ", 1)[0] if isinstance(answer, ReplyError) else ""
+
+
+def refusal(where: str, answer: Answer) -> RemediatorError:
+    """What was answered instead of what was asked for, as one of ours."""
+    text = f"{where}: {str(answer)[:200]}"
+    return Permanent(text) if code(answer) in _REFUSED else Transient(text)
