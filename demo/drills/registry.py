@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from demo.drills import compliance_engine_slow, high_database_cpu
+from demo.drills import compliance_engine_slow, high_database_cpu, redis_connection_failures
 from demo.drills.base import Drill
 
 TOUR = (high_database_cpu.HEALS, compliance_engine_slow.HEALS)
 """What `make demo` shows, one after the other on one stack."""
 ALL: dict[str, Drill] = {
-    drill.name: drill for module in (high_database_cpu, compliance_engine_slow) for drill in module.DRILLS
+    drill.name: drill
+    for module in (high_database_cpu, compliance_engine_slow, redis_connection_failures)
+    for drill in module.DRILLS
 }
 """Each needs a stack of its own: limits and cooldowns are durable, and one would be refused for the sake of another."""
