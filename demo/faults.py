@@ -10,6 +10,8 @@
     provider-well     end that before its time
     declined-cards    customers whose banks say no, one after the other
     provider-ledger   no fault: what the double took, by order
+    leak-redis        a client that opens connections to Redis, one after the other, and never gives one back
+    put-sessions      people log in: their sessions stand in Redis
 
 In: options, and the environment of the load container (demo/README.md). Out: JSON objects, one a line, that say what
 was done; exit code 0 when the fault is in (or has ended), 1 when it could not be put in, 2 for wrong options. Every
@@ -28,7 +30,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from demo import fault_leaks, fault_provider, fault_queries, fault_rules
+from demo import fault_leaks, fault_provider, fault_queries, fault_redis, fault_rules
 from demo.environment import SettingsError
 from demo.fault_report import FaultError
 
@@ -64,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
     poison = names.add_parser("poison-rule", help="add a malformed rule; unpoison-rule takes it out")
     poison.set_defaults(run=fault_rules.poison_rule)
+    redis = names.add_parser("leak-redis", help="hold connections to Redis until --spare are left; SIGTERM closes them")
+    redis.add_argument("--spare", type=_between(0, 1000), default=3, help="so many are left to everybody else")
+    redis.add_argument("--seconds", type=_between(5, 600), default=300, help="ends by itself after so long")
+    redis.set_defaults(run=fault_redis.leak_connections)
+    sessions = names.add_parser("put-sessions", help="write sessions into Redis, each for an hour")
+    sessions.add_argument("--count", type=_between(1, 10000), default=400, help="how many")
+    sessions.set_defaults(run=fault_redis.put_sessions)
     names.add_parser("unpoison-rule", help="take the malformed rule out").set_defaults(run=fault_rules.unpoison_rule)
 
     fails = names.add_parser("provider-fails", help="new payments are not answered; ends by itself after --seconds")

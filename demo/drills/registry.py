@@ -8,6 +8,7 @@ from demo.drills import (
     container_unhealthy,
     high_database_cpu,
     payment_failures_spike,
+    redis_connection_failures,
     replica_not_streaming,
 )
 from demo.drills.base import Drill
@@ -22,6 +23,7 @@ ALL: dict[str, Drill] = {
         container_unhealthy,
         high_database_cpu,
         payment_failures_spike,
+        redis_connection_failures,
         replica_not_streaming,
     )
     for drill in module.DRILLS

@@ -62,7 +62,7 @@ class RestartService(Action):
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str]:
-        return sorted(set(settings.services) - set(settings.databases))
+        return sorted(set(settings.services) - set(settings.databases) - set(settings.redis))
 
     @classmethod
     def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:

@@ -1,0 +1,115 @@
+"""Drills of the runbooks about Redis: a leak is closed and nobody else is, and sessions are not lost for a restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from demo.drills.base import Drill, Finding, Story, paged, started_at
+from demo.fault_redis import LEAKY
+from demo.stack import Stack, end, first_json, wait_for
+
+KEPT = 10
+"""Connections of one source that the runbook leaves open (`keep`)."""
+SESSIONS = 400
+
+
+def redis(stack: Stack, *words: str) -> str:
+    """One command, by redis-cli inside the container."""
+    return stack.compose("exec", "-T", "redis", "redis-cli", *words).stdout
+
+
+def connections(stack: Stack) -> dict[int, str]:
+    """Id to name of every client, by Redis' own list; redis-cli itself and the health check left out."""
+    lines = [line for line in redis(stack, "CLIENT", "LIST").splitlines() if line.startswith("id=")]
+    fields = [dict(word.split("=", 1) for word in line.split(" ") if "=" in word) for line in lines]
+    return {int(one["id"]): one["name"] for one in fields if not one.get("lib-name", "").startswith("redis-cli")}
+
+
+@contextmanager
+def leaked_connections(stack: Stack, story: Story) -> Iterator[None]:
+    """A reporting client opens connections until three are left, and gives none back."""
+    story.notes["started_at"] = str(started_at(stack, "redis"))
+    exporters = [number for number, name in connections(stack).items() if name == "prep_exporter"]
+    story.notes["exporter"] = ",".join(map(str, sorted(exporters)))
+    story.times["fault"] = time.time()
+    process = stack.start_fault("leak-redis", "--spare", "3", "--seconds", "240")
+    try:
+        said = first_json(process, ("connections", "most"))
+        story.notes["fault"] = f"{said['connections']} of {said['most']} connections of Redis leaked"
+        yield
+    finally:
+        end(process)
+
+
+@contextmanager
+def frozen_with_sessions(stack: Stack, story: Story) -> Iterator[None]:
+    """People are logged in, nothing is saved to disk, and Redis freezes: only a restart would bring it back."""
+    stack.fault("put-sessions", "--count", str(SESSIONS))
+    story.notes["started_at"] = str(started_at(stack, "redis"))
+    container = stack.docker.containers.get(str(stack.inspect("redis")["Id"]))
+    story.times["fault"] = time.time()
+    container.kill(signal="SIGSTOP")
+    story.notes["fault"] = f"Redis frozen (SIGSTOP) with {SESSIONS} sessions and no persistence"
+    try:
+        yield
+    finally:
+        container.kill(signal="SIGCONT")
+
+
+def inspect_closed(stack: Stack, story: Story) -> list[Finding]:
+    """Of the leak's connections those of the runbook are left; nobody else was closed, nothing was restarted."""
+    now = connections(stack)
+    leaked = sum(name == LEAKY for name in now.values())
+    exporters = ",".join(str(number) for number, name in sorted(now.items()) if name == "prep_exporter")
+    before, since = float(story.notes["started_at"]), started_at(stack, "redis")
+    restarted = story.others_restarted()
+    return [
+        Finding(f"at most {KEPT} of the leaked connections are left (CLIENT LIST)", leaked <= KEPT, f"{leaked} left"),
+        Finding(
+            "the exporter's connection is the same one (its id)",
+            bool(exporters) and exporters == story.notes["exporter"],
+            f"{story.notes['exporter']} -> {exporters}",
+        ),
+        Finding("redis was not restarted (StartedAt)", since == before, f"{before:.0f} -> {since:.0f}"),
+        Finding("no container was restarted", not restarted, ", ".join(restarted) or "none"),
+    ]
+
+
+def inspect_sessions_kept(stack: Stack, story: Story) -> list[Finding]:
+    """Same life, every session still there, and people were asked."""
+    before, since = float(story.notes["started_at"]), started_at(stack, "redis")
+    count = story.restarted("redis")
+    told = wait_for("the page in the people's inbox", lambda: paged(stack, story.times["fault"]), 90)
+    stack.docker.containers.get(str(stack.inspect("redis")["Id"])).kill(signal="SIGCONT")
+    keys = wait_for("Redis to answer", lambda: redis(stack, "--scan", "--pattern", "session:*").split(), 30)
+    return [
+        Finding("redis was not restarted (StartedAt)", since == before, f"{before:.0f} -> {since:.0f}"),
+        Finding("no restart event", count == 0, f"{count} restart events"),
+        Finding("every session is still there", len(keys) == SESSIONS, f"{len(keys)} of {SESSIONS} keys"),
+        Finding("people were asked (inbox)", "RemediationNeedsApproval" in told, ", ".join(told)),
+    ]
+
+
+HEALS = Drill(
+    "redis-connection-failures",
+    "A client leaks its connections to Redis",
+    "redis-connection-failures",
+    ("RedisConnectionsHigh", "RedisRejectsConnections"),
+    leaked_connections,
+    inspect_closed,
+)
+KEEPS_SESSIONS = Drill(
+    "redis-would-lose-sessions",
+    "Redis is frozen, and a restart would log everybody out",
+    "redis-down",
+    ("RedisDown",),
+    frozen_with_sessions,
+    inspect_sessions_kept,
+    expect=("approval_expired",),
+    until="handed_over",
+    seconds=180,
+    untouched=True,
+)
+DRILLS = (HEALS, KEEPS_SESSIONS)
