@@ -47,7 +47,7 @@ def build(settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> M
         CloseRedisClients(settings, clock),
         PruneDocker(settings, session, clock),
         PurgeRedisMemory(settings, clock),
-        RaiseRedisMaxmemory(settings, clock),
+        RaiseRedisMaxmemory(settings, session, clock),
         RestartRedis(settings, session, clock),
         RestartReplica(settings, session, clock),
         RestartService(settings, session, clock),
