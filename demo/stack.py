@@ -229,9 +229,9 @@ class EngineEvents:
         return self.names(action).count(f"{PROJECT}-{service}-1")
 
     def others(self, action: str, *services: str) -> list[str]:
-        """Containers that it happened to and that are not of these services."""
+        """Containers of the demo that it happened to and that are not of these services; the engine may have others."""
         known = {f"{PROJECT}-{service}-1" for service in services}
-        return sorted(name for name in self.names(action) if name not in known)
+        return sorted(name for name in self.names(action) if name.startswith(f"{PROJECT}-") and name not in known)
 
     def stop(self) -> None:
         """End following."""
