@@ -301,5 +301,8 @@ def test_names_are_the_closed_set() -> None:
         "disk_use",
         "docker_disk",
         "recent_failures",
+        "redis_clients",
+        "redis_info",
+        "redis_keys",
         "stripe_status",
     } == NAMES

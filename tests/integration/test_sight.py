@@ -512,7 +512,19 @@ async def test_people_who_cannot_be_told_are_said_so(session: aiohttp.ClientSess
 def test_the_registry_has_every_action(tmp_path: Path) -> None:
     """By the names that runbooks use."""
     made = build(settings(tmp_path), None, CLOCK)  # type: ignore[arg-type]
-    assert set(made) == {"restart_service", "retry_failed_payments", "cancel_query", "terminate_query"}
+    assert set(made) == {
+        "cancel_query",
+        "close_redis_clients",
+        "prune_docker",
+        "purge_redis_memory",
+        "raise_redis_maxmemory",
+        "restart_redis",
+        "restart_replica",
+        "restart_service",
+        "retry_failed_payments",
+        "start_service",
+        "terminate_query",
+    }
 
 
 def _ahead(stamp: str) -> float:
