@@ -113,8 +113,9 @@ class MendingRedis(Action):
             return Outcome(Result.FAILED, f"Nothing was sent: {describe(error)}")
 
     async def settle(self, call: Call) -> Settled:
-        """By the mark that Redis laid beside the effect. No mark is not done only while the same life of the server
-        could not have lost it, or when everything is as it was before; all else is for people.
+        """By the mark that Redis laid beside the effect, when something has changed with it. No mark is not done only
+        while the same life of the server could not have lost it, or when everything is as it was before; all else is
+        for people.
         """
         redis = self._settings.redis.get(call.params.service)  # type: ignore[attr-defined] # all have it
         if redis is None:
@@ -127,6 +128,9 @@ class MendingRedis(Action):
             same = bool(call.items) and found.run_id == call.items[0]["run_id"]
             still = await self.still(link, found, call) if same else ()
         evidence = {"run_id": found.run_id, "marked": marked == 1, "server_now": found.now, "as_before": len(still)}
+        if marked == 1 and still and len(still) == len(call.items):
+            said = "Redis let this attempt through and remembers it, and yet everything is as it was before."
+            return Settled(Settlement.UNKNOWN, said, evidence)
         if marked == 1:
             return Settled(Settlement.DONE, "Redis let this attempt through, and remembers it.", evidence)
         if not same:
