@@ -89,7 +89,10 @@ class Wish(Strict):
 
     action: Name
     service: Name
-    params: Mapping[Name, str | int | float | bool] = {}
+    # pydantic says by a pattern which names there may be, and JSON Schema allows every other beside it.
+    params: Annotated[
+        Mapping[Name, str | int | float | bool], Field(json_schema_extra={"additionalProperties": False})
+    ] = {}
     runbook: Name | None = None
 
 

@@ -162,4 +162,5 @@ def _params(action: Action, rung: Rung, said: Wish) -> BaseModel:
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         fields = ", ".join(action.params_model.model_fields)
-        raise no(422, "params", f"{said.action} does not take that: {found}.", f"It takes {fields}.") from error
+        # 409, not 422: the body is a good one, and at odds with this action and this runbook.
+        raise no(409, "params", f"{said.action} does not take that: {found}.", f"It takes {fields}.") from error
