@@ -336,8 +336,8 @@ class Engine:
         action = self.actions[rung.action]
         params = self._params(rung.action, params_of(rung, run.ledger.target))
         now = await self.journal.now()
-        # counted on the target's clock, from when the look began: a frozen process cannot stretch it
-        start_by = preview.target_now + self.settings.guards.start_within - max(0.0, now - world.looked_at)
+        # Counted on the target's clock from the look, whatever has passed since: a frozen process cannot stretch it.
+        start_by = preview.target_now + self.settings.guards.start_within
         deadline = rung.deadline or action.deadline
         call = Call(self.episodes.ids(), params, preview.items, preview.resource, start_by, deadline, now)
         data = (

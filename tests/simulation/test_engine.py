@@ -41,6 +41,31 @@ async def test_a_doubt_reaches_people_although_the_target_cannot_be_asked(tmp_pa
     assert len(world.pages) > 5, "told once is not told: it is a standing state"
 
 
+async def test_a_call_may_begin_until_start_within_of_the_look(tmp_path: Path) -> None:
+    """Counted from the look on the target's clock, however old it is when the intent is written: the settling of a doubt
+    counts back by the same number.
+    """
+
+    class Slow(SimSight):
+        async def look(
+            self, book: Runbook, rung: Rung, params: BaseModel | None, labels: Mapping[str, str], now: float
+        ) -> World:
+            found = await super().look(book, rung, params, labels, now)
+            await self.world.clock.sleep(3.0)
+            return found
+
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        engine.sight = Slow(world, engine.actions["restart_service"])  # type: ignore[arg-type]
+        await live(world, engine, START + 300)
+    (intent,) = [event for event in world.events if event.kind is Kind.INTENT]
+    age = intent.at - intent.data["looked_at"]
+    assert age > 3.0
+    # The target tells its clock a moment after the look has begun.
+    told = intent.data["start_by"] - SETTINGS.guards.start_within - intent.data["looked_at"]
+    assert 0.0 <= told < 1.0
+
+
 async def test_without_evidence_nothing_is_restarted(tmp_path: Path) -> None:
     """A restart would destroy what could not be read."""
     world = sick(no_evidence=ALWAYS)
