@@ -472,7 +472,8 @@ def digest_of(rung: Rung, world: World) -> str:
 def digest_of_preview(rung: Rung, preview: Preview) -> str:
     """The same, where there is only a preview."""
     items = sorted(json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in preview.items)
-    what = json.dumps([rung.name, rung.action, preview.resource, items])
+    # A yes to what loses nothing is none to what has come to lose something; how much changes from look to look.
+    what = json.dumps([rung.name, rung.action, preview.resource, items, *(["loses"] if preview.asks else [])])
     return hashlib.sha256(what.encode()).hexdigest()
 
 

@@ -57,6 +57,15 @@ def test_the_question_says_what_until_when_and_of_how_many() -> None:
     assert (question.digest, question.good_until, question.persons, question.attempt) == (DIGEST, NOW + 1800, 1, 1)
 
 
+def test_a_yes_to_what_loses_nothing_is_none_to_what_has_come_to_lose_something() -> None:
+    """How much it is changes from look to look, and makes no new question; that it is something does."""
+    loses = [
+        digest_of(MILD, world(preview=replace(preview(), asks=f"It would lose {count} keys."))) for count in (3, 4)
+    ]
+    assert loses[0] == loses[1]
+    assert loses[0] != digest_of(MILD, world(preview=preview()))
+
+
 def test_it_waits_and_looks_again_each_minute_until_the_end() -> None:
     """Not longer than the question is good."""
     assert step(asked()) == Wait(NOW + 60)
