@@ -16,9 +16,7 @@ from prepctl.obstacles import targets
 from remediator import gate, probing
 from remediator.actions import registry
 from remediator.actions.base import Action
-from remediator.actions.restart_replica import RestartReplica
-from remediator.actions.restart_service import RestartService
-from remediator.actions.start_service import StartService
+from remediator.actions.one_container import OneContainer
 from remediator.clock import SystemClock
 from remediator.containers import Engine
 from remediator.errors import Fault, Permanent, RemediatorError
@@ -45,7 +43,7 @@ LASTING = frozenset(
 """The target's reasons that do not pass by themselves. A young container or a protected query is no fault."""
 
 
-BY_NAME = frozenset({RestartReplica.name, RestartService.name, StartService.name})
+BY_NAME = frozenset(action.name for action in registry.CLASSES if issubclass(action, OneContainer))
 """Actions that the gate lets through by the container's name: the same names for all of them."""
 
 

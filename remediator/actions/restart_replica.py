@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from remediator.actions import replicas
 from remediator.actions.base import Call, Preview
-from remediator.actions.restart_service import RestartService, RestartServiceParams, never_restarted
+from remediator.actions.one_container import ServiceParams, never_touched
+from remediator.actions.restart_service import RestartService
 from remediator.containers import Container
 from remediator.errors import Fault, RemediatorError, Transient
 from remediator.fetch import describe
@@ -43,10 +44,10 @@ class RestartReplica(RestartService):
         if not _is_replica(settings, service):
             said = "is no replica of a primary in `databases`: it is never restarted"
             return (Fault(f"databases.{service}.replica_of", said, "say whose replica it is"),)
-        return never_restarted(settings, service)
+        return never_touched(settings, service)
 
     async def preview(self, params: BaseModel) -> Preview:
-        service = RestartServiceParams.model_validate(params.model_dump()).service
+        service = ServiceParams.model_validate(params.model_dump()).service
         found = await super().preview(params)
         if not found.items or _not_running(found):
             return found
@@ -76,7 +77,7 @@ class RestartReplica(RestartService):
         return [Refusal(Reason.TARGET_COUNT, f"{service} has {len(members)} containers, 1 is expected.")]
 
     async def _last_look(self, call: Call, found: Container) -> str:
-        item, service = call.items[0], RestartServiceParams.model_validate(call.params.model_dump()).service
+        item, service = call.items[0], ServiceParams.model_validate(call.params.model_dump()).service
         if (refusal := self._forbidden(service)) is not None:
             return refusal.sentence
         try:

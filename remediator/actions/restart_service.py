@@ -10,55 +10,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
-from urllib.parse import urlsplit
 
-import aiohttp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from remediator.actions.base import (
-    Action,
-    Call,
-    Item,
-    Outcome,
-    Preview,
-    Result,
-    Risk,
-    Settled,
-    Settlement,
+from remediator.actions.base import Call, Item, Preview
+from remediator.actions.one_container import (
+    OneContainer,
+    ServiceParams,
+    changed,
+    identity,
+    never_touched,
+    not_touched,
+    running_one_offs,
 )
-from remediator.clock import Clock
-from remediator.containers import Answered, Container, Engine, GateState
+from remediator.containers import Container, GateState, Sent
 from remediator.durations import human
-from remediator.errors import Fault, RemediatorError, Transient
-from remediator.fetch import Refused
+from remediator.errors import Fault
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Service, Settings
 
 
-class RestartServiceParams(BaseModel):
-    """`service`: name of an entry of `settings.services`, which is the compose service's name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    service: str = Field(min_length=1, max_length=128)
-
-
-class RestartService(Action):
+class RestartService(OneContainer):
     """Restart a service's container and wait until the engine says that it runs again."""
 
     name: ClassVar[str] = "restart_service"
-    risk: ClassVar[Risk] = Risk.DISRUPTIVE
-    idempotent: ClassVar[bool] = False
     deadline: ClassVar[float] = 45.0  # the engine's own grace period of 10 s, the kill, the start, and room
-    params_model: ClassVar[type[BaseModel]] = RestartServiceParams
     of_redis: ClassVar[bool] = False
     """Does it know what a restart of Redis would lose? Where it does not, no Redis is restarted."""
-
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self._settings = settings
-        self._engine = Engine(settings.docker, session)
-        self._clock = clock
-        self._never = frozenset(settings.never) | footing(settings)
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str]:
@@ -66,7 +44,7 @@ class RestartService(Action):
 
     @classmethod
     def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
-        if faults := never_restarted(settings, service):
+        if faults := never_touched(settings, service):
             return faults
         entry = settings.services.get(service)
         if entry is None:
@@ -82,7 +60,7 @@ class RestartService(Action):
         return ()
 
     async def preview(self, params: BaseModel) -> Preview:
-        service = RestartServiceParams.model_validate(params.model_dump()).service
+        service = ServiceParams.model_validate(params.model_dump()).service
         resource = f"docker:{self._settings.docker.project}/{service}"
         if refusal := self._forbidden(service):
             return Preview(resource, "Nothing may be restarted.", (), self._clock.now(), (refusal,))
@@ -108,45 +86,11 @@ class RestartService(Action):
             left_out=tuple(left_out),
         )
 
-    async def execute(self, call: Call) -> Outcome:
-        started = self._clock.boottime()
-        if len(call.items) != 1:
-            return Outcome(Result.FAILED, f"One container a call, not {len(call.items)}; nothing was sent.")
-        item = call.items[0]
-        try:
-            found = await self._engine.inspect(str(item["id"]))
-        except RemediatorError as error:
-            return Outcome(Result.FAILED, f"The container could not be read, nothing was sent: {error}")
-        if change := changed(item, found):
-            return Outcome(Result.FAILED, f"Nothing was sent: {change}.")
-        if why := await self._last_look(call, found):
-            return Outcome(Result.FAILED, f"Nothing was sent: {why}")
-        left = call.deadline - (self._clock.boottime() - started)
-        if left <= 0:
-            return Outcome(Result.FAILED, "The deadline passed before anything was sent.")
-        sent = await self._engine.restart(found.name, call.attempt, call.start_by, left)
-        if sent.answered is Answered.DONE:
-            return Outcome(Result.DONE, sent.detail, call.items)
-        if sent.answered is Answered.UNSURE:
-            return Outcome(Result.IN_DOUBT, sent.detail, call.items)
-        return Outcome(Result.FAILED, sent.detail)
+    def _unlike(self, item: Item, found: Container) -> str:
+        return changed(item, found)
 
-    async def settle(self, call: Call) -> Settled:
-        """As `settled_by_start`."""
-        return await settled_by_start(self._engine, call, self._settings.guards.start_within)
-
-    async def _last_look(self, call: Call, found: Container) -> str:
-        """Right before the call is sent: why not, as a sentence; "" when nothing forbids it. Never raises."""
-        del call, found
-        return ""
-
-    def _forbidden(self, service: str) -> Refusal | None:
-        if service in self._never:
-            sentence = f"{service} is on the never list: a primary database, or what the remediator stands on."
-            return Refusal(Reason.NEVER_LIST, sentence)
-        if service not in self._settings.services:
-            return Refusal(Reason.TARGET_NOT_ALLOWED, f"{service} is not in the settings' list of services.")
-        return self._of_another_kind(service)
+    async def _send(self, found: Container, call: Call, left: float) -> Sent:
+        return await self._engine.restart(found.name, call.attempt, call.start_by, left)
 
     def _of_another_kind(self, service: str) -> Refusal | None:
         """A database server is no service like others: only `restart_replica` knows what it must not break."""
@@ -162,10 +106,7 @@ class RestartService(Action):
     def _count(self, service: str, members: Sequence[Container]) -> list[Refusal]:
         """The right number of containers; an only one goes down meanwhile, which must be said aloud."""
         wanted: Service = self._settings.services[service]
-        found = []
-        if len(members) != wanted.containers:
-            sentence = f"{service} has {len(members)} containers, {wanted.containers} are expected."
-            found.append(Refusal(Reason.TARGET_COUNT, sentence))
+        found = super()._count(service, members)
         if wanted.containers == 1 and not wanted.singleton:
             sentence = f"{service} has one container only, and its settings do not say `singleton: true`."
             found.append(Refusal(Reason.TARGET_NOT_ALLOWED, sentence))
@@ -185,10 +126,7 @@ class RestartService(Action):
     async def _against(self, item: Container, gate: GateState) -> list[Refusal]:
         """Every reason of one container against restarting it."""
         docker = self._settings.docker
-        found = []
-        if item.labels.get(docker.label) != "true":
-            sentence = f"{item.name} does not carry the label {docker.label}=true."
-            found.append(Refusal(Reason.TARGET_NOT_LABELLED, sentence))
+        found = self._unlabelled(item)
         if item.status == "restarting":
             sentence = f"{item.name} is being restarted by Docker ({item.restarts} times so far)."
             return [*found, Refusal(Reason.TARGET_RESTARTING, sentence)]
@@ -204,77 +142,8 @@ class RestartService(Action):
         return found
 
 
-async def settled_by_start(engine: Engine, call: Call, start_within: float) -> Settled:
-    """Done: StartedAt changed and is later than the look. Not done: the gate, up all the while, never let
-    the attempt through and would not any more. All else is unknown, and for people.
-    """
-    item = call.items[0]
-    gate = await engine.gate()
-    seen = await engine.seen(call.attempt)
-    try:
-        found = await engine.inspect(str(item["id"]))
-    except Refused as error:
-        if error.status != 404:
-            raise Transient(str(error)) from error
-        found = None
-    # The intent was written after the look, and `start_by` is the look plus this, on the target's clock.
-    looked_at = call.start_by - start_within
-    evidence = {
-        "gate_started": gate.started,
-        "gate_now": gate.now,
-        "attempt_seen_by_gate": seen,
-        "started_at_before": item["started_at"],
-        "started_at_now": found.started_at if found else None,
-        "status_now": found.status if found else None,
-    }
-    if found and found.started_at != item["started_at"] and found.started >= looked_at:
-        who = "the gate let this attempt through" if seen else "the gate did not see this attempt: somebody else's"
-        return Settled(
-            Settlement.DONE, f"{found.name} was started at {found.started_at}, after the intent; {who}.", evidence
-        )
-    if not seen and gate.started < looked_at and gate.now > call.start_by:
-        sentence = "The gate was up all the while, never saw the attempt and would refuse it as late now."
-        return Settled(Settlement.NOT_DONE, sentence, evidence)
-    return Settled(Settlement.UNKNOWN, _why_unknown(gate, seen, found, looked_at, call.start_by), evidence)
-
-
 def _sickest_first(members: Sequence[Container]) -> list[Container]:
     return sorted(members, key=lambda item: (item.health != "unhealthy", item.started, item.name))
-
-
-def footing(settings: Settings) -> frozenset[str]:
-    """Host names of what the remediator itself stands on: restarting one would blind or behead it."""
-    urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
-    hosts = {urlsplit(url).hostname for url in urls}
-    return frozenset(host for host in hosts if host)
-
-
-def never_restarted(settings: Settings, service: str) -> tuple[Fault, ...]:
-    """The fault of a service that nothing may ever restart; () for any other."""
-    if service not in frozenset(settings.never) | footing(settings):
-        return ()
-    said = f"{service} is a primary database, or what the remediator stands on: it is never restarted"
-    return (Fault("never", said, "leave it to people"),)
-
-
-def identity(item: Container) -> Item:
-    """What a preview says of a container; execution touches nothing that differs from it."""
-    return {
-        "container": item.name,
-        "id": item.id,
-        "started_at": item.started_at,
-        "image": item.image,
-        "restarts": item.restarts,
-    }
-
-
-def changed(item: Item, found: Container, status: str = "running") -> str:
-    """What is different from the preview, as words; "" when it is the same container in the same life and status."""
-    now = identity(found)
-    other = [name for name in now if now[name] != item.get(name)]
-    if other:
-        return f"{found.name} changed since the look ({', '.join(other)})"
-    return "" if found.status == status else f"{found.name} is {found.status} now"
 
 
 def _young(item: Container, age: float, young: float, now: float) -> Refusal:
@@ -282,29 +151,3 @@ def _young(item: Container, age: float, young: float, now: float) -> Refusal:
     who = f"by Docker's restart policy ({item.restarts} times so far)" if item.restarts else "by somebody"
     sentence = f"{item.name} was started {human(age)} ago {who}; it is left alone for {human(young)}."
     return Refusal(reason, sentence, earliest=now + young - age)
-
-
-def running_one_offs(service: str, one_offs: Sequence[Container]) -> list[Refusal]:
-    running = [item.name for item in one_offs if item.status in ("running", "paused", "restarting")]
-    if not running:
-        return []
-    sentence = f"A one-off container of {service} runs ({', '.join(running)}): somebody is at work there."
-    return [Refusal(Reason.TARGET_ONE_OFF, sentence)]
-
-
-def not_touched(item: Container, why: str) -> Item:
-    return {"container": item.name, "id": item.id, "status": item.status, "why": why}
-
-
-def _why_unknown(gate: GateState, seen: bool, found: Container | None, looked_at: float, start_by: float) -> str:
-    if found is None:
-        return "The container is gone: whether it was restarted before cannot be told."
-    if found.status != "running":
-        return f"{found.name} is {found.status}: it may have been left stopped by the restart."
-    if seen:
-        return f"The gate let the attempt through, but {found.name} has not been started since."
-    if gate.started >= looked_at:
-        return "The gate was restarted meanwhile and remembers nothing of before."
-    if gate.now <= start_by:
-        return f"The gate would still take the attempt for {human(start_by - gate.now + 1)}."
-    return "The target's answers do not fit together."

@@ -3,7 +3,7 @@
 Only what the settings list, of our compose project, carries the opt-in label, and whose end the engine's own record
 shows to be nobody's wish: a start of it failed, or, without a restart policy that would have brought it back, it ended
 with an error or the kernel ended it for want of memory. Whatever a person may have stopped stays stopped. One container
-a call.
+a call. Never a database: one that is down cannot be asked whether it had been promoted.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
-import aiohttp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from remediator.actions.base import Action, Call, Item, Outcome, Preview, Result, Risk, Settled
-from remediator.actions.restart_service import (
+from remediator.actions.base import Call, Item, Preview
+from remediator.actions.one_container import (
+    OneContainer,
+    ServiceParams,
     changed,
-    footing,
     identity,
+    never_touched,
     not_touched,
     running_one_offs,
-    settled_by_start,
 )
-from remediator.clock import Clock
-from remediator.containers import Answered, Container, Engine, timestamp
+from remediator.containers import Container, Sent, timestamp
 from remediator.durations import human
-from remediator.errors import Fault, RemediatorError
+from remediator.errors import Fault
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Settings
 
@@ -37,45 +36,31 @@ SIGTERM (signal(7)), which `docker stop` and `docker kill` send. Nobody can tell
 ENDLESS = frozenset({"always", "unless-stopped"})
 """Restart policies that bring back whatever ends by itself: what is stopped under one of them, somebody stopped."""
 
-
-class StartServiceParams(BaseModel):
-    """`service`: name of an entry of `settings.services`, which is the compose service's name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    service: str = Field(min_length=1, max_length=128)
+DATABASE = "is a database server: while it is down nobody can tell whether it was promoted"
 
 
-class StartService(Action):
+class StartService(OneContainer):
     """Start a service's stopped container."""
 
     name: ClassVar[str] = "start_service"
-    risk: ClassVar[Risk] = Risk.DISRUPTIVE
-    idempotent: ClassVar[bool] = False
     deadline: ClassVar[float] = 30.0  # networks and mounts of a start, on a busy machine
-    params_model: ClassVar[type[BaseModel]] = StartServiceParams
-
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self._settings = settings
-        self._engine = Engine(settings.docker, session)
-        self._clock = clock
-        self._never = frozenset(settings.never) | footing(settings)
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str]:
-        return sorted(settings.services)
+        return sorted(set(settings.services) - set(settings.databases))
 
     @classmethod
     def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
-        if service in frozenset(settings.never) | footing(settings):
-            said = f"{service} is a primary database, or what the remediator stands on: it is never started"
-            return (Fault("never", said, "leave it to people"),)
+        if faults := never_touched(settings, service):
+            return faults
         if service not in settings.services:
             return (Fault(f"services.{service}", "is not listed: it is never started", "list it, if it may be"),)
+        if service in settings.databases:
+            return (Fault(f"databases.{service}", DATABASE, "leave it to people"),)
         return ()
 
     async def preview(self, params: BaseModel) -> Preview:
-        service = StartServiceParams.model_validate(params.model_dump()).service
+        service = ServiceParams.model_validate(params.model_dump()).service
         resource = f"docker:{self._settings.docker.project}/{service}"
         if refusal := self._forbidden(service):
             return Preview(resource, "Nothing may be started.", (), self._clock.now(), (refusal,))
@@ -106,54 +91,27 @@ class StartService(Action):
             left_out=tuple(left_out),
         )
 
-    async def execute(self, call: Call) -> Outcome:
-        started = self._clock.boottime()
-        if len(call.items) != 1:
-            return Outcome(Result.FAILED, f"One container a call, not {len(call.items)}; nothing was sent.")
-        item = call.items[0]
-        try:
-            found = await self._engine.inspect(str(item["id"]))
-        except RemediatorError as error:
-            return Outcome(Result.FAILED, f"The container could not be read, nothing was sent: {error}")
-        if change := _changed(item, found):
-            return Outcome(Result.FAILED, f"Nothing was sent: {change}.")
-        left = call.deadline - (self._clock.boottime() - started)
-        if left <= 0:
-            return Outcome(Result.FAILED, "The deadline passed before anything was sent.")
-        sent = await self._engine.start(found.name, call.attempt, call.start_by, left)
-        if sent.answered is Answered.DONE:
-            return Outcome(Result.DONE, sent.detail, call.items)
-        if sent.answered is Answered.UNSURE:
-            return Outcome(Result.IN_DOUBT, sent.detail, call.items)
-        return Outcome(Result.FAILED, sent.detail)
+    def _unlike(self, item: Item, found: Container) -> str:
+        """It must be the same stopped container, and have ended only once since."""
+        if change := changed(item, found, status=found.status):
+            return change
+        if _identity(found)["ended_at"] != item.get("ended_at"):
+            return f"{found.name} has ended once more since the look"
+        return stopped_now(found)
 
-    async def settle(self, call: Call) -> Settled:
-        """As `settled_by_start`."""
-        return await settled_by_start(self._engine, call, self._settings.guards.start_within)
+    async def _send(self, found: Container, call: Call, left: float) -> Sent:
+        return await self._engine.start(found.name, call.attempt, call.start_by, left)
 
-    def _forbidden(self, service: str) -> Refusal | None:
-        if service in self._never:
-            sentence = f"{service} is on the never list: a primary database, or what the remediator stands on."
-            return Refusal(Reason.NEVER_LIST, sentence)
-        if service not in self._settings.services:
-            return Refusal(Reason.TARGET_NOT_ALLOWED, f"{service} is not in the settings' list of services.")
+    def _of_another_kind(self, service: str) -> Refusal | None:
+        """A database that is down cannot be asked: one that had been promoted would come back as a second primary."""
+        if service in self._settings.databases:
+            return Refusal(Reason.TARGET_NOT_ALLOWED, f"{service} {DATABASE}.")
         return None
-
-    def _count(self, service: str, members: Sequence[Container]) -> list[Refusal]:
-        """Another number is a deployment half-way, or not the platform that the settings describe."""
-        wanted = self._settings.services[service].containers
-        if len(members) == wanted:
-            return []
-        sentence = f"{service} has {len(members)} containers, {wanted} are expected."
-        return [Refusal(Reason.TARGET_COUNT, sentence)]
 
     def _against(self, item: Container, now: float) -> list[Refusal]:
         """Every reason of one stopped container against starting it. `now` is the gate's clock."""
         docker = self._settings.docker
-        found = []
-        if item.labels.get(docker.label) != "true":
-            sentence = f"{item.name} does not carry the label {docker.label}=true."
-            found.append(Refusal(Reason.TARGET_NOT_LABELLED, sentence))
+        found = self._unlabelled(item)
         age = max(0.0, now - timestamp(item.raw["Created"]))  # the gate counts whole seconds
         if age < docker.young:
             sentence = (
@@ -210,15 +168,6 @@ def _end(item: Container) -> str:
 
 def _identity(item: Container) -> Item:
     return {**identity(item), "ended_at": item.raw["State"].get("FinishedAt"), "end": _end(item)}
-
-
-def _changed(item: Item, found: Container) -> str:
-    """As `changed`, and it must have ended only once since."""
-    if change := changed(item, found, status=found.status):
-        return change
-    if _identity(found)["ended_at"] != item.get("ended_at"):
-        return f"{found.name} has ended once more since the look"
-    return stopped_now(found)
 
 
 def stopped_now(found: Container) -> str:

@@ -18,7 +18,7 @@ from remediator import gate
 from remediator.actions.base import Call, Preview, Result, Settlement
 from remediator.actions.start_service import StartService
 from remediator.reasons import Reason
-from remediator.settings import Settings
+from remediator.settings import Database, Settings
 from tests.integration.adapting import CLOCK, call_of, settings
 from tests.support.docker_engine import OBEDIENT, DockerEngine, ServiceContainer
 from tests.support.servers import Haproxy, Run, wait_until
@@ -198,6 +198,19 @@ async def test_refused_without_label_beside_a_one_off_or_not_listed(platform: Pl
     assert set(reasons(await preview(action))) == {Reason.TARGET_NOT_LABELLED, Reason.TARGET_ONE_OFF}
     assert reasons(await preview(action, "payments")) == [Reason.TARGET_NOT_ALLOWED]
     assert reasons(await preview(action, "postgres")) == [Reason.NEVER_LIST]
+
+
+async def test_a_database_is_never_started(platform: Platform, session: aiohttp.ClientSession) -> None:
+    """What it was when it ended, nobody can ask: a promoted replica would come back as a second primary."""
+    container = platform.container()
+    database = {"host": SERVICE, "database": "x", "user": "x", "password_file": "/x"}
+    config = platform.settings().model_copy(update={"databases": {SERVICE: Database.model_validate(database)}})
+    action = StartService(config, session, CLOCK)
+    found = await preview(action)
+    assert (reasons(found), found.items) == ([Reason.TARGET_NOT_ALLOWED], ())
+    assert SERVICE not in StartService.listed(config)
+    assert [fault.where for fault in StartService.obstacles(config, SERVICE)] == [f"databases.{SERVICE}"]
+    container.wait_status("exited")
 
 
 @pytest.mark.parametrize("meanwhile", ["started", "started and stopped", "recreated"])
