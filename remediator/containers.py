@@ -20,14 +20,14 @@ from urllib.parse import quote
 
 import aiohttp
 
+from remediator.effect_call import NotSent, Unsure, call_once
 from remediator.errors import Permanent, Transient
-from remediator.fetch import Refused, describe, get_bytes, get_json, read_bounded
+from remediator.fetch import Refused, describe, get_bytes, get_json
 from remediator.settings import Docker
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
-CONNECT = 2.0  # seconds until the gate must have taken the connection: it stands on the same host
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,6 @@ class Sent:
 
     answered: Answered
     detail: str
-
-
-class _Once(aiohttp.TCPConnector):
-    """Gives one connection and no other: aiohttp sends a DELETE again when the first connection breaks under it."""
-
-    _given = False
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        if self._given:
-            raise aiohttp.ClientConnectionError("the connection broke, and nothing is sent twice")
-        self._given = True
-        return await super().connect(*args, **kwargs)
 
 
 class Engine:
@@ -264,29 +252,15 @@ class Engine:
         return await self._send("DELETE", f"/{kind}/{quote(id, safe=':')}", attempt, start_by, deadline)
 
     async def _send(self, method: str, path: str, attempt: str, start_by: float, deadline: float) -> Sent:
-        """Make the call once, on a connection of its own, and tell what can be said about it.
-
-        `start_by` is UNIX seconds on the gate's clock, `deadline` seconds for the whole call. No keep-alive
-        connection and no retry: a request that finds a closed connection must not be taken for one that was
-        refused, nor sent again.
-        """
+        """Make the call once; `start_by` is UNIX seconds on the gate's clock, `deadline` seconds for the whole call."""
         headers = {"X-Attempt-Id": attempt, "X-Start-By": str(int(start_by))}
-        url = f"{self._base}/v1.41{path}"
-        timeout = aiohttp.ClientTimeout(total=deadline, connect=min(CONNECT, deadline))
-        connector = _Once(force_close=True, limit=1)
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as once,
-                once.request(method, url, headers=headers, allow_redirects=False) as response,
-            ):
-                body = await read_bounded(response, 4096)
-                return _sent(method, path, response.status, response.headers.get("X-Gate-Refused"), body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Sent(Answered.NOT_SENT, f"The gate took no connection: {describe(error)}.")
-        except TimeoutError:
-            return Sent(Answered.UNSURE, f"No answer within {deadline:g} s.")
-        except (aiohttp.ClientError, OSError) as error:
-            return Sent(Answered.UNSURE, f"The connection broke after the call was sent: {describe(error)}.")
+            said = await call_once(method, f"{self._base}/v1.41{path}", headers, deadline)
+        except NotSent as error:
+            return Sent(Answered.NOT_SENT, f"The gate took no connection: {error}.")
+        except Unsure as error:
+            return Sent(Answered.UNSURE, f"Not known how it ended: {error}.")
+        return _sent(method, path, said.status, said.headers.get("X-Gate-Refused"), said.body)
 
     async def _get(self, path: str, *params: tuple[str, str]) -> Any:
         return await get_json(self._session, self._base + path, params, within=self._settings.timeout)

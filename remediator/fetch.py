@@ -7,7 +7,7 @@ Permanent (the server said no: asking again gives the same). Reads only; nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -42,12 +42,22 @@ async def get_json(session: aiohttp.ClientSession, url: str, params: Params = ()
 
 
 async def get_bytes(
-    session: aiohttp.ClientSession, url: str, params: Params = (), *, within: float, limit: int = MAX_BYTES
+    session: aiohttp.ClientSession,
+    url: str,
+    params: Params = (),
+    *,
+    within: float,
+    limit: int = MAX_BYTES,
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """GET and return the body of at most `limit` bytes; errors as in `get_json`."""
     try:
         async with session.get(
-            url, params=list(params), timeout=aiohttp.ClientTimeout(total=within), allow_redirects=False
+            url,
+            params=list(params),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=within),
+            allow_redirects=False,
         ) as response:
             body = await read_bounded(response, limit + 1)
             status = response.status

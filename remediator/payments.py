@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from remediator.errors import Permanent, Transient
-from remediator.fetch import describe, read_bounded
+from remediator.effect_call import NotSent, Unsure, call_once
+from remediator.errors import Permanent
+from remediator.fetch import get_bytes
 from remediator.settings import PaymentsOwner, secret
 
 MAX_BYTES = 1024 * 1024  # 100 payments and 100 that are left out are 30 KB
-CONNECT = 2.0  # seconds for the connection of a retry
 
 
 class _Answer(BaseModel):
@@ -127,44 +127,20 @@ class Owner:
         """Ask for one payment, once, on a connection of its own; never raises for what the owner answers."""
         url = f"{self._base}/v1/payments/{int(item['id'])}/retry"
         headers = {**self._token(), "X-Attempt-Id": attempt, "X-Start-By": f"{start_by:.3f}"}
-        timeout = aiohttp.ClientTimeout(total=within, connect=min(CONNECT, within))
-        connector = aiohttp.TCPConnector(force_close=True, limit=1)
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as once,
-                once.post(
-                    url, headers=headers, json={"failed_at": item["failed_at"]}, allow_redirects=False
-                ) as response,
-            ):
-                body = await read_bounded(response, 4096)
-                return _retried(response.status, response.headers.get("X-Retry-Refused"), body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Retried(Ended.NOT_BEGUN, f"no connection: {describe(error)}")
-        except TimeoutError:
-            return Retried(Ended.UNKNOWN, f"no answer within {within:.0f} s")
-        except (aiohttp.ClientError, OSError) as error:
-            return Retried(Ended.UNKNOWN, f"the connection broke: {describe(error)}")
+            said = await call_once("POST", url, headers, within, json={"failed_at": item["failed_at"]})
+        except NotSent as error:
+            return Retried(Ended.NOT_BEGUN, f"no connection: {error}")
+        except Unsure as error:
+            return Retried(Ended.UNKNOWN, str(error))
+        return _retried(said.status, said.headers.get("X-Retry-Refused"), said.body)
 
     def _token(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {secret(self._settings.token_file)}"}
 
     async def _asked(self, path: str) -> bytes:
-        url, within = self._base + path, self._settings.timeout
-        timeout = aiohttp.ClientTimeout(total=within)
-        try:
-            async with self._session.get(
-                url, headers=self._token(), timeout=timeout, allow_redirects=False
-            ) as response:
-                body, status = await read_bounded(response, MAX_BYTES), response.status
-        except TimeoutError as error:
-            raise Transient(f"GET {url}: no answer within {within:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Transient(f"GET {url}: {describe(error)}") from error
-        if status >= 500:
-            raise Transient(f"GET {url}: status {status}")
-        if status != 200:
-            raise Permanent(f"GET {url}: status {status}")
-        return body
+        within = self._settings.timeout
+        return await get_bytes(self._session, self._base + path, within=within, limit=MAX_BYTES, headers=self._token())
 
 
 def _as(model: type[Answer], body: bytes) -> Answer:
