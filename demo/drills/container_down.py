@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from demo.drills.base import Drill, Finding, Story, started_at
+from demo.drills.untouched import LEFT_ALONE, people_know, refused_as
 from demo.stack import PROJECT, Stack, wait_for
 
 SERVICE = "python-compliance"
@@ -80,24 +81,16 @@ def inspect_started(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
-def watch(stack: Stack, story: Story) -> None:
-    """The end of a negative drill: it was refused for the person's sake."""
-    del stack
-    for event in story.events:
-        if event["kind"] == "refused" and event["data"]["reason"] == "target_stopped":
-            story.times.setdefault("left_alone", event["at"])
-
-
 def inspect_untouched(stack: Stack, story: Story) -> list[Finding]:
-    """Still as the person left it, also some looks later."""
-    time.sleep(20)
+    """Still as the person left it, also some looks later, and people have the alert."""
+    people = people_know(stack, story, *ALERTS)
     before, now = float(story.notes["started_at"]), started_at(stack, SERVICE)
     status = stack.inspect(SERVICE)["State"]["Status"]
     return [
         Finding(f"{SERVICE} is still stopped (engine)", status == "exited", status),
         Finding("StartedAt is as it was", now == before, f"{before:.0f} -> {now:.0f}"),
         Finding("no start event", starts(story) == 0, f"{starts(story)} start events"),
-        Finding("nothing was intended (journal)", "intent" not in story.times, story.notes.get("refused", "")),
+        *people,
     ]
 
 
@@ -106,14 +99,14 @@ ALERTS = ("ContainerDown",)
 HEALS = Drill(RUNBOOK, "The compliance engine has ended", RUNBOOK, ALERTS, crashed, inspect_started)
 UNTOUCHED = Drill(
     f"{RUNBOOK}-stopped-by-a-person",
-    "The compliance engine is being deployed: left alone",
+    "A person has stopped the compliance engine: left alone",
     RUNBOOK,
     ALERTS,
     stopped,
     inspect_untouched,
-    expect=("",),
-    until="left_alone",
+    expect=("target_stopped",),
+    until=LEFT_ALONE,
     untouched=True,
-    meanwhile=watch,
+    meanwhile=refused_as("target_stopped"),
 )
 DRILLS = (HEALS, UNTOUCHED)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo.drills.base import Drill, Finding, Story, started_at
+from demo.drills.untouched import LEFT_ALONE, people_know, refused_as
 from demo.stack import PROJECT, Stack, wait_for
 
 SERVICE = "python-compliance"
@@ -62,23 +63,15 @@ def inspect_restarted(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
-def watch(stack: Stack, story: Story) -> None:
-    """The end of the negative drill: it was refused for the sake of the one who is at work."""
-    del stack
-    for event in story.events:
-        if event["kind"] == "refused" and event["data"]["reason"] == "target_exec_running":
-            story.times.setdefault("left_alone", event["at"])
-
-
 def inspect_untouched(stack: Stack, story: Story) -> list[Finding]:
-    """As it was, also some looks later."""
-    time.sleep(20)
+    """As it was, also some looks later, and people have the alert."""
+    people = people_know(stack, story, *ALERTS)
     before, now = float(story.notes["started_at"]), started_at(stack, SERVICE)
     count = story.restarted(SERVICE)
     return [
         Finding(f"{SERVICE} was not restarted (StartedAt)", now == before, f"{before:.0f} -> {now:.0f}"),
         Finding("no restart event", count == 0, f"{count} restart events"),
-        Finding("nothing was intended (journal)", "intent" not in story.times, story.notes.get("refused", "")),
+        *people,
     ]
 
 
@@ -92,9 +85,9 @@ UNTOUCHED = Drill(
     ALERTS,
     frozen_by_somebody,
     inspect_untouched,
-    expect=("",),
-    until="left_alone",
+    expect=("target_exec_running",),
+    until=LEFT_ALONE,
     untouched=True,
-    meanwhile=watch,
+    meanwhile=refused_as("target_exec_running"),
 )
 DRILLS = (HEALS, UNTOUCHED)
