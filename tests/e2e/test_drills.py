@@ -124,8 +124,10 @@ def test_every_drill_ends_as_it_must(tmp_path: Path) -> None:
                 if "firing" in story.times:
                     replay.held(stack, story, tmp_path)
                 rows.append(table.Row.of(drill, story, stack))
+                print(f"{drill.name}: {rows[-1].as_json()}", flush=True)
             except AssertionError as error:
                 wrong.append(f"{drill.name}: {error}")
+                print(wrong[-1], flush=True)
     table.write(rows, BUILD / "drills.json")
     Console(width=150).print(table.table(rows))
     assert not wrong, "\n".join(wrong)
