@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from remediator.actions.registry import NAMES
 from remediator.reasons import Reason
 from remediator.runbooks import Runbook
 
@@ -36,3 +39,10 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     """A README that points into nothing is a broken promise."""
     for link in re.findall(r"\]\(((?!https?://)[^)#]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).exists(), f"README links to {link}, which is not there"
+
+
+def test_the_page_of_actions_is_what_the_actions_say() -> None:
+    """Made anew it is the same, and it has every action that can run."""
+    page = ROOT / "docs" / "actions.md"
+    subprocess.run([sys.executable, ROOT / "scripts" / "actions_docs.py", "--check"], cwd=ROOT, check=True)
+    assert set(re.findall(r"^## ([a-z_]+)$", page.read_text(), re.MULTILINE)) == NAMES
