@@ -27,8 +27,8 @@ _HEAD = """\
 Made from `remediator/actions/` by `python scripts/actions_docs.py`; a test holds them equal.
 
 All that the remediator, or a person through `prepctl act`, can do to a platform. Each is looked at first (the preview
-says exactly what would be touched), journaled as an intent, called once and never repeated by itself, then proven by the
-runbook. What it touches is a subset of the preview, and the difference is said. Settings name what each may be done to:
+says exactly what would be touched), journaled as an intent, called once and never repeated, then proven by its
+runbook. It touches a subset of the preview, and says the difference. Settings name what each may be done to:
 [configuration.md](configuration.md); a rung of a runbook uses one: [runbook-format.md](runbook-format.md).
 
 | action | risk | who says yes | deadline | after a doubt settled as not done |
