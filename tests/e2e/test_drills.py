@@ -14,7 +14,15 @@ import pytest
 from rich.console import Console
 
 from demo import tour
-from demo.drills import base, compliance_engine_slow, high_database_cpu, table
+from demo.drills import (
+    base,
+    compliance_engine_slow,
+    container_down,
+    high_database_cpu,
+    redis_connection_failures,
+    replica_not_streaming,
+    table,
+)
 from demo.drills.base import Drill, Story
 from demo.drills.registry import ALL, TOUR
 from demo.stack import BUILD, PROJECT, Stack, StackError, wait_for
@@ -48,14 +56,26 @@ def held(drill: Drill, stack: Stack) -> Story:
     return story
 
 
-def test_both_faults_heal(tmp_path: Path) -> None:
-    """The tour: a runaway query is cancelled, a leaking engine restarted, each once, each proven, nobody else touched."""
+SIDE_BY_SIDE = (*TOUR, redis_connection_failures.HEALS, replica_not_streaming.HEALS)
+"""Each on a target of its own: none is refused for the sake of another."""
+
+
+def test_four_faults_heal(tmp_path: Path) -> None:
+    """The tour (a runaway query, a leaking engine), a Redis without connections and a hung replica on one stack: each mended
+    once, each proven, nobody else touched; what was recorded fires at the same minute in promtool.
+    """
     with stack_in("auto") as stack:
-        for drill in TOUR:
+        for drill in SIDE_BY_SIDE:
             story = held(drill, stack)
             replay.held(stack, story, tmp_path)
             waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.runbook)
             assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
+
+
+def test_a_container_that_is_down_is_started(tmp_path: Path) -> None:
+    """Once, healthy afterwards, proven."""
+    with stack_in("auto") as stack:
+        replay.held(stack, held(container_down.HEALS, stack), tmp_path)
 
 
 def test_an_engine_that_dies_at_its_restart_goes_to_people() -> None:
