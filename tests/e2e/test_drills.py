@@ -32,13 +32,13 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @contextmanager
-def stack_in(mode: str) -> Iterator[Stack]:
-    """The demo's stack in a mode, taken down afterwards."""
+def stack_in(mode: str, drill: Drill | None = None) -> Iterator[Stack]:
+    """The demo's stack in a mode, as the drill wants it, taken down afterwards."""
     stack = Stack()
     if running := stack.docker.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"}):
         pytest.fail(f"{len(running)} containers of a demo are there already; take it down first: make demo-down")
     try:
-        tour.prepare(stack, mode)
+        tour.prepare(stack, mode, durations=not (drill and drill.shipped), adapt=drill.adapt if drill else None)
         stack.up()
         yield stack
     except StackError as error:
@@ -138,7 +138,7 @@ def test_every_drill_ends_as_it_must(tmp_path: Path) -> None:
     """
     rows, wrong = [], []
     for drill in ALL.values():
-        with stack_in(drill.mode) as stack:
+        with stack_in(drill.mode, drill) as stack:
             try:
                 story = held(drill, stack)
                 if "firing" in story.times:
