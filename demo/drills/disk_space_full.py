@@ -27,6 +27,7 @@ SMALL = "/tmp"  # noqa: S108 - the exporter's own tmpfs of 16 MB, another file s
 PEOPLE = ("ann", "ben")
 TOKENS = "/var/lib/prep-remediator/people"
 IMAGES, IMAGE_MB = 9, 80
+APART = 3.0  # seconds between the two persons' answers
 MOST_GB = 8  # of the engine's disk: a larger one is somebody's own
 FREE = 0.02  # of it, left by the fault: DiskFull is under 3 %
 
@@ -107,18 +108,18 @@ def approve(stack: Stack, story: Story) -> None:
             continue
         story.notes.setdefault("asked", str(asked["persons"]))
         story.notes["listed"] = ",".join(item["id"] for item in asked["items"])
-        for name in PEOPLE:
-            if f"yes of {name}" in story.times:
-                continue
-            said = {"digest": asked["digest"], "reason": "drill: old images may go", "who": name}
-            token = (stack.secrets / f"drill_{name}").read_text()
-            try:
-                stack.get("remediator", f"/api/v1/approvals/{asked['id']}/approve", token, said)
-            except StackError:
-                return  # the list has changed in this very moment: what is asked now is another question
-            story.times[f"yes of {name}"] = time.time()
-            story.notes[f"images at {name}"] = str(len(_there(stack) & set(story.notes["images"].split(","))))
-            return
+        waiting = [name for name in PEOPLE if f"yes of {name}" not in story.times]
+        if not waiting or time.time() - story.times.get(f"yes of {PEOPLE[0]}", 0.0) < APART:
+            continue
+        images = set(story.notes["images"].split(","))
+        story.notes[f"images before {waiting[0]}"] = str(len(_there(stack) & images))
+        said = {"digest": asked["digest"], "reason": "drill: old images may go", "who": waiting[0]}
+        token = (stack.secrets / f"drill_{waiting[0]}").read_text()
+        try:
+            stack.get("remediator", f"/api/v1/approvals/{asked['id']}/approve", token, said)
+        except StackError:
+            return  # the list has changed in this very moment: what is asked now is another question
+        story.times[f"yes of {waiting[0]}"] = time.time()
 
 
 def inspect_pruned(stack: Stack, story: Story) -> list[Finding]:
@@ -129,10 +130,10 @@ def inspect_pruned(stack: Stack, story: Story) -> list[Finding]:
     gone = {each for each in images if each not in there}
     freed = _room(stack)[0] - float(story.notes["free"])
     kept = set(images[-3:])  # no container is made of one of them: the newest counts as what runs
-    first = story.notes.get(f"images at {PEOPLE[0]}", "?")
+    alone = story.notes.get(f"images before {PEOPLE[1]}", "?")
     return [
         Finding("two persons were asked", story.notes.get("asked") == "2", story.notes.get("asked", "nobody")),
-        Finding("after one yes all were still there", first == str(len(images)), f"{first} of {len(images)} images"),
+        Finding("one yes alone deleted nothing (engine)", alone == str(len(images)), f"{alone} of {len(images)}"),
         Finding("gone is what was shown (engine)", bool(gone) and gone == listed, f"{len(gone)} of {len(listed)}"),
         Finding("the newest build and the two before it stay", kept <= there, f"{len(kept & there)} of 3"),
         Finding("room is back (statvfs)", freed > 0.5 * len(gone) * IMAGE_MB * 1e6, f"{freed / 1e6:.0f} MB"),
@@ -149,7 +150,6 @@ def inspect_untouched(stack: Stack, story: Story) -> list[Finding]:
     return [
         Finding("the volume is as it was (SHA-256)", same, story.notes["checksum"][:12]),
         Finding("no image is gone (engine)", images <= _there(stack), f"{len(images)} images"),
-        Finding("nothing was deleted (Docker events)", not _deleted(story), f"{_deleted(story) or 'none'}"),
         Finding("nobody was asked to delete", not asked, f"{len(asked)} questions"),
         *people,
     ]
@@ -220,10 +220,6 @@ def _forget(stack: Stack, images: list[str]) -> None:
             stack.docker.api.remove_image(each)
         except docker.errors.DockerException:
             continue  # gone, which is what the drill is about
-
-
-def _deleted(story: Story) -> list[str]:
-    return story.seen.names("delete") if story.seen else []
 
 
 def _room(stack: Stack) -> tuple[float, float]:
