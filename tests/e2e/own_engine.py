@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,4 +57,4 @@ def talking(stack: Stack) -> Iterator[None]:
         yield
     finally:
         for rule in rules:
-            subprocess.run([*iptables, "-D", *rule], check=False, timeout=20, env={**os.environ})
+            subprocess.run([*iptables, "-D", *rule], check=False, timeout=20)
