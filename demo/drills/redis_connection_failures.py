@@ -167,5 +167,6 @@ FULL = Drill(
     ("RedisConnectionsHigh", "RedisRejectsConnections"),
     every_connection_leaked,
     inspect_closed,
+    seconds=240.0,  # it is refused until the leaked ones are idle for long enough, and asked again a minute later
 )
 DRILLS = (HEALS, FULL, KEEPS_SESSIONS, EXPORTER_BLIND)
