@@ -45,6 +45,7 @@ from remediator.planner import (
     View,
     Wait,
     WouldAct,
+    digest_of,
     next_step,
 )
 from remediator.ports import Diagnoses, People, Sight
@@ -273,7 +274,8 @@ class Engine:
         """Write down what is not done: by a shadow, before a person's yes, or for a while."""
         match step:
             case WouldAct(rung, world):
-                await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
+                data = self._proposal(rung, world) | {"digest": digest_of(rung, world)}
+                await self.episodes.append(run, Kind.WOULD_ACT, data)
             case Allowed(rung, waits):
                 await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits})
             case AskApproval(rung, world, digest, good_until, persons, attempt):

@@ -27,7 +27,7 @@ class Kind(StrEnum):
     MATCHED = "matched"  # runbook, digest: an episode without runbook got one by a reload
     REFUSED = "refused"  # reason, sentence, earliest|None, rung|None
     DIAGNOSED = "diagnosed"  # rung, digest, path, complete, summary{}
-    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary; never an intent
+    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary, digest; never an intent
     INTENT = (
         "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
     )
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
     VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
-    NEEDS_APPROVAL = "needs_approval"  # as would_act, and: digest, good_until, persons, try
+    NEEDS_APPROVAL = "needs_approval"  # as would_act, and: good_until, persons, try
     ALLOWED = "allowed"  # rung, waits|None: what forbade it is over, and it waits for a person or as a shadow again
     APPROVED = "approved"  # approval, who, reason
     DECLINED = "declined"  # approval, who, reason

@@ -408,10 +408,16 @@ def _allowed(view: View, case: Case, world: World) -> Step:
     ledger, rung = view.ledger, case.rung
     mode = mode_of(view.facts, case.book, view.settings.guards)
     if mode == "shadow":
-        return _waits(view, rung, None) if rung.name in ledger.would_act else WouldAct(rung, world)
+        return _waits(view, rung, None) if _told(ledger, rung, world) else WouldAct(rung, world)
     if mode == "approve" or case.must_ask or _declined(view, rung):
         return _asked(view, case, world)
     return Intend(rung, world, case)
+
+
+def _told(ledger: Ledger, rung: Rung, world: World) -> bool:
+    """Has the shadow said so? Of another container or query it says it anew, as a person would be asked anew."""
+    same = ledger.would_act_digest in ("", digest_of(rung, world))
+    return rung.name in ledger.would_act and same
 
 
 def _asked(view: View, case: Case, world: World) -> Step:
