@@ -208,8 +208,8 @@ class Engine:
                 return await self._record_proof(run, step)
             case HandOver():
                 await self._hand_over(run, step)
-            case Close(reason, sentence):
-                return await self._close(run, reason, sentence)
+            case Close():
+                return await self._close(run, step)
         return None
 
     # -- looking ----------------------------------------------------------------------------------------
@@ -525,10 +525,11 @@ class Engine:
         await self._tell_standing(run)
         return await self._steps(run)
 
-    async def _close(self, run: Run, reason: str, sentence: str) -> float:
-        event = await self.episodes.event(
-            run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence}
-        )
+    async def _close(self, run: Run, step: Close) -> float:
+        data: dict[str, Any] = {"reason": step.reason, "sentence": step.sentence}
+        if step.changed:
+            data["changed"] = True
+        event = await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.CLOSED, data)
         await self.journal.append([event], close=True)
         await self._tell_standing(run, resolved=True)
         self.episodes.take(run, [event])

@@ -40,7 +40,7 @@ class Kind(StrEnum):
     APPROVED = "approved"  # approval, who, reason
     DECLINED = "declined"  # approval, who, reason
     HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity
-    CLOSED = "closed"  # reason, sentence
+    CLOSED = "closed"  # reason, sentence, changed?: what a shadow would have acted on is another one by now
     # of the journal's own stream (episode OWN), which is never folded
     PAUSED = "paused"  # pause, scope, who, reason, until|None
     RESUMED = "resumed"  # pause, who
@@ -48,6 +48,7 @@ class Kind(StrEnum):
     STORM_ENDED = "storm_ended"  # storm, most, by, reason
     DEMOTED = "demoted"  # runbook, why
     RESTORED = "restored"  # runbook, who, reason
+    PROMOTED = "promoted"  # runbook, from, to, who, reason, despite: why although the shadow report said no, or ""
 
 
 class Verdict(StrEnum):
