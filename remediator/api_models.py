@@ -444,6 +444,7 @@ class ShadowReport(Strict):
     unreadable: int
     cut: bool
     numbers: Mapping[str, float]
+    meaning: tuple[str, ...]
     runbooks: tuple[RunbookRecord, ...]
     episodes: tuple[SeenEpisode, ...]
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from remediator.events import Event, Kind, Verdict
 from remediator.ledger import Ledger, fold
+from remediator.narrative import VERDICTS
 from remediator.reasons import Reason
 from remediator.runbooks import Mode, Runbook
 from remediator.settings import Promotion
@@ -277,7 +278,7 @@ def _came(
 
 def _end_of_attempt(ledger: Ledger) -> str:
     last = ledger.last
-    return "" if last is None else str(last.verdict or "in doubt")
+    return "" if last is None else VERDICTS[last.verdict or Verdict.UNKNOWN]
 
 
 def _against(

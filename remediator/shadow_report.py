@@ -68,7 +68,7 @@ def report(past: Past, numbers: Promotion, only: Collection[str] = ()) -> Report
     return Report(past, numbers, kept, tuple(records))
 
 
-def from_lines(lines: Iterable[Event], now: float, since: float) -> Past:
+def from_lines(lines: Iterable[Event], now: float, since: float, books: Mapping[str, Runbook]) -> Past:
     """Events of an exported journal in any order, some of them twice. Episodes that begin before it are left out."""
     told: dict[str, dict[int, Event]] = {}
     for event in lines:
@@ -82,7 +82,8 @@ def from_lines(lines: Iterable[Event], now: float, since: float) -> Past:
             histories[name] = ordered
         elif not whole:
             broken += 1
-    return Past(now=now, since=since, histories=histories, demoted=demoted(histories.get(OWN, ())), unreadable=broken)
+    down = demoted(histories.get(OWN, ()))
+    return Past(now=now, since=since, histories=histories, books=books, demoted=down, unreadable=broken)
 
 
 def demoted(own: Sequence[Event]) -> dict[str, str]:
@@ -105,6 +106,7 @@ def as_json(found: Report) -> dict[str, Any]:
         "unreadable": past.unreadable,
         "cut": past.cut,
         "numbers": found.numbers.model_dump(mode="json"),
+        "meaning": list(shadow_words.meaning(found.numbers)),
         "runbooks": [_record(one) for one in found.records],
         "episodes": [_seen(one) for one in found.seen],
     }

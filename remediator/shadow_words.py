@@ -13,6 +13,7 @@ from remediator.narrative import clock
 from remediator.promotion import Record
 from remediator.reason_words import words
 from remediator.runbooks import Check, Mode, Proof
+from remediator.settings import Promotion
 from remediator.shadow import Against, Came, Proposal, Seen, Wrong
 
 AGAINST: Mapping[Wrong, str] = {
@@ -27,7 +28,7 @@ AGAINST: Mapping[Wrong, str] = {
 READY: Mapping[Mode, str] = {
     "auto": "ready for auto: it may act by itself",
     "approve": "ready for approve: it may ask a person each time",
-    "shadow": "not ready: it should go on only watching",
+    "shadow": "not ready: the evidence supports no more than watching",
 }
 WOULD: Mapping[Mode, str] = {
     "shadow": "it would have done this",
@@ -54,18 +55,19 @@ def story(seen: Seen) -> tuple[str, ...]:
 
 
 def _no(seen: Seen, at: float, reason: str, sentence: str) -> str:
-    return f"After {_since(seen, at)} it held back, since {words(reason)} ({sentence.strip().rstrip('.')})."
+    return f"{_since(seen, at)} it held back, since {words(reason)} ({sentence.strip().rstrip('.')})."
 
 
 def _since(seen: Seen, at: float) -> str:
-    return human(max(0.0, at - seen.opened_at))
+    passed = at - seen.opened_at
+    return f"{human(passed)} after the alert" if passed >= 1 else "At once"
 
 
 def _moment(seen: Seen, proposal: Proposal) -> str:
     step = f"step {proposal.step} of {proposal.steps}, {proposal.rung}" if proposal.step else f"step {proposal.rung}"
     what = proposal.summary.strip().rstrip(".")
     return (
-        f"After {_since(seen, proposal.at)} none of its safety rules said no, and {WOULD[proposal.mode]} ({step}): "
+        f"{_since(seen, proposal.at)} none of its safety rules said no, and {WOULD[proposal.mode]} ({step}): "
         f"{what} ({proposal.action} on {proposal.resource})."
     )
 
@@ -89,7 +91,8 @@ def _bound(check: Check) -> str:
 def what_came(seen: Seen) -> str:
     """What really came, and whether it came back."""
     after = human(seen.came_after) if seen.came_after is not None else ""
-    since = "later" if seen.proposal else "after the alert"
+    since = "after the moment to act" if seen.proposal else "after the alert"
+    yes = f" after the yes of {', '.join(seen.approved_by)}" if seen.approved_by else ""
     match seen.came:
         case Came.OPEN:
             said = "It is not over yet."
@@ -101,10 +104,9 @@ def what_came(seen: Seen) -> str:
         case Came.LASTED:
             said = f"What really came: it lasted, and people were called {after} {since}."
         case Came.HELPED:
-            yes = f" after the yes of {', '.join(seen.approved_by)}" if seen.approved_by else ""
             said = f"What really came: it was done{yes}, and {after} {since} it was proven to have helped."
         case Came.NOT_HELPED:
-            said = f"What really came: it was done, and {after} {since} it was not proven to have helped."
+            said = f"What really came: it was done{yes}, and {after} {since} it was not proven to have helped."
     back = f" It came back {human(seen.back_after)} after its end." if seen.back_after is not None else ""
     return said + back
 
@@ -132,7 +134,7 @@ def _evidence(found: Record) -> Iterable[str]:
         return
     yield (
         f"Seen: {_many(found.episodes, 'episode')} from {clock(found.first_at)} to {clock(found.last_at)}; in "
-        f"{found.proposals} nothing forbade to act, and {found.judged} of these can be judged, on "
+        f"{found.proposals} it would have acted or did, and {found.judged} of these can be judged, on "
         f"{_many(found.days, 'day')}."
     )
     if found.judged:
@@ -159,3 +161,29 @@ def _many(count: int, what: str) -> str:
 
 def _times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def meaning(numbers: Promotion) -> tuple[str, ...]:
+    """What the words of the report count, with its numbers, and what it cannot see."""
+    watch, soon = human(numbers.watch), human(numbers.heals_within)
+    found = [AGAINST[kind] for kind in Wrong if kind not in (Wrong.HEALED_SOON, Wrong.NOT_HELPED)]
+    approve = (
+        f"Ready for approve: {numbers.approve_episodes} judged, on {numbers.approve_days} days, at most "
+        f"{numbers.approve_wrong:.0%} of them wrong."
+    )
+    auto = (
+        f"Ready for auto: {numbers.auto_episodes} judged, on {numbers.auto_days} days, {numbers.auto_wrong:.0%} "
+        f"of them wrong at most; {numbers.auto_fixed} really done after a person's yes and proven; at most "
+        f"{numbers.auto_recurrence} on one target within 7 days."
+    )
+    unseen = "It knows only what was written down: not a cause without an alert, nor what a person did elsewhere."
+    return (
+        f"It is judged once it is over or with people, and no earlier than {watch} after the moment to act.",
+        f"It counts as wrong when it was over by itself within {soon} of that moment, or when within {watch}:",
+        *(f"- {one};" for one in found),
+        f"or when {AGAINST[Wrong.NOT_HELPED]}.",
+        f"What comes again within {human(numbers.returns_within)} of its end has come back.",
+        approve,
+        auto,
+        unseen,
+    )

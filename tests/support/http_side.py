@@ -105,9 +105,11 @@ async def serve(
     tokens: bool = True,
     basic: settings.BasicAuth | None = None,
     tls: settings.Tls | None = None,
+    rules: settings.Settings = SETTINGS,
 ) -> AsyncIterator[Side]:
     """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
 
+    rules                the settings that the shadow report goes by
     tokens, basic, tls   who may send to the webhook, and whether it is served by TLS
     """
     first, second, operator = token_files(folder)
@@ -128,7 +130,7 @@ async def serve(
     people = Operators(named(folder) if api else {}, (operator,) if api else ())
     operators = Api(journal, metrics, people, lambda: known, ready, about)
     app = web.Application(middlewares=[in_json])
-    shadow = Shadow(journal, operators, lambda: SETTINGS, lambda: known)
+    shadow = Shadow(journal, operators, lambda: rules, lambda: known)
     parts = (intake, operators, Approvals(journal, operators), shadow)
     app.add_routes([route for part in parts for route in part.routes()])
     runner = web.AppRunner(app, access_log=None)
