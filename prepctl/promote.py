@@ -24,7 +24,6 @@ from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.errors import ConfigError
 from remediator.runbooks import MODES, Mode, Runbook
 from remediator.runbooks import load as load_books
-from remediator.runbooks import parse as parse_book
 from remediator.settings import Settings
 from remediator.settings import parse as parse_settings
 
@@ -74,8 +73,8 @@ def read(config: Path, folder: Path | None) -> Files:
     try:
         settings = parse_settings(_text(config), str(config))
         where = folder or settings.runbooks
-        load_books(where, ACTIONS, DIAGNOSES, settings.prometheus.scrape_interval)
-        books = {path: parse_book(_text(path), path.name) for path in sorted(where.glob("*.yml"))}
+        loaded = load_books(where, ACTIONS, DIAGNOSES, settings.prometheus.scrape_interval)
+        books = dict(zip(sorted(where.glob("*.yml")), loaded, strict=True))
     except ConfigError as error:
         raise _wrong("The remediator would not start with these files", error) from error
     return Files(config, settings, books)

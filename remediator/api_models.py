@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 
 from remediator.events import Kind, Verdict
 from remediator.journal.values import Demotion, Pause, Running, Storm
+from remediator.reasons import Reason
 from remediator.runbooks import Mode, Strict
 from remediator.shadow import Came, Wrong
 
@@ -395,6 +396,7 @@ class SeenEpisode(Strict):
     person: str
     verdict: Verdict | None
     approved_by: tuple[str, ...]
+    limit: Reason | None
     judged: bool
     against: tuple[AgainstIt, ...]
     said: tuple[str, ...]
@@ -418,6 +420,7 @@ class RunbookRecord(Strict):
     first_at: float | None
     last_at: float | None
     proposals: int
+    limited: int
     judged: int
     days: int
     wrong: int

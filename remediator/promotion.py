@@ -1,6 +1,6 @@
 """Is a runbook ready for more? The evidence of its episodes against the numbers of `settings.promotion`. Pure.
 
-In: episodes as `shadow.look_back` reads them. Out: one `Record` a runbook, with what is missing in words. It never
+In: episodes as `hindsight.look_back` reads them. Out: one `Record` a runbook, with what is missing in words. It never
 recommends more than the evidence shows: of another version of the runbook, of a target that people acted on, of an
 episode that is not over, nothing is concluded.
 """
@@ -18,10 +18,11 @@ from remediator.events import Event, Kind
 from remediator.narrative import line
 from remediator.runbooks import MODES, Mode, Runbook
 from remediator.settings import Promotion
-from remediator.shadow import WEEK, Came, Seen, Wrong
+from remediator.shadow import Came, Seen, Wrong
 
 NO_DEEDS = {"mode", "title", "hand_over", "not_automated"}
 """Fields of a runbook that change nothing of what it does, or when."""
+WEEK = 7 * 86400.0
 CONFIDENCE = 0.95
 
 
@@ -55,6 +56,7 @@ class Record:
 
     mode         what it may do now, None where it is not known
     others       episodes of another version of the runbook: seen, and no evidence for this one
+    limited      proposals at which its limits would have held it back: no evidence
     days         different days (UTC) with a judged proposal
     wrong_by     judged proposals by what spoke against them; one may have several
     may_be       the largest share of wrong ones that these numbers leave open, at 95 %
@@ -73,6 +75,7 @@ class Record:
     first_at: float | None
     last_at: float | None
     proposals: int
+    limited: int
     judged: int
     days: int
     wrong: int
@@ -109,7 +112,7 @@ def record(runbook: str, seen: Sequence[Seen], about: About, numbers: Promotion)
     fixed = [one for one in proposed if one.came is Came.HELPED]
     approved = sum(bool(one.approved_by) for one in fixed)
     days = len({_day(one.proposal.at) for one in judged if one.proposal})
-    recurrence = most_in_a_week(proposed)
+    recurrence = most_in_a_week(one for one in proposed if one.limit is None)
     missing: dict[Mode, tuple[str, ...]] = {
         "approve": tuple(_for_approve(len(judged), days, len(wrong), numbers)),
         "auto": tuple(_for_auto(len(judged), days, len(wrong), approved, recurrence, about.demoted, numbers)),
@@ -123,6 +126,7 @@ def record(runbook: str, seen: Sequence[Seen], about: About, numbers: Promotion)
         first_at=min((one.opened_at for one in mine), default=None),
         last_at=max((one.opened_at for one in mine), default=None),
         proposals=len(proposed),
+        limited=sum(one.limit is not None for one in proposed),
         judged=len(judged),
         days=days,
         wrong=len(wrong),

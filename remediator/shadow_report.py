@@ -12,10 +12,11 @@ from typing import Any
 
 from remediator import shadow_words
 from remediator.events import OWN, Event, Kind
+from remediator.hindsight import look_back
 from remediator.promotion import About, Record, record, turns
 from remediator.runbooks import Mode, Runbook
 from remediator.settings import Promotion
-from remediator.shadow import Seen, look_back
+from remediator.shadow import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _seen(one: Seen) -> dict[str, Any]:
         "person": one.person,
         "verdict": one.verdict.value if one.verdict else None,
         "approved_by": list(one.approved_by),
+        "limit": one.limit.value if one.limit else None,
         "judged": one.judged,
         "against": [asdict(each) for each in one.against],
         "said": list(shadow_words.story(one)),

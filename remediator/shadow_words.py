@@ -49,7 +49,9 @@ def story(seen: Seen) -> tuple[str, ...]:
         lines += [_no(seen, one.at, one.reason, one.sentence) for one in seen.answers if one.at >= proposal.at]
     lines.append(what_came(seen))
     lines += [wrong(one) for one in seen.against if seen.judged]
-    if proposal is not None and not seen.against:
+    if seen.limit is not None:
+        lines.append(f"By its limits it would not have acted then, since {words(seen.limit)}: this is no evidence.")
+    elif proposal is not None and not seen.against:
         lines.append("Nothing spoke against it." if seen.judged else "It is too early to judge it.")
     return tuple(lines)
 
@@ -137,6 +139,8 @@ def _evidence(found: Record) -> Iterable[str]:
         f"{found.proposals} it would have acted or did, and {found.judged} of these can be judged, on "
         f"{_many(found.days, 'day')}."
     )
+    if found.limited:
+        yield f"At {found.limited} of these moments its own limits would have held it back: they are no evidence."
     if found.judged:
         yield (
             f"Wrong would have been {found.wrong} of {found.judged}; with so few seen, the true share may be up to "

@@ -61,7 +61,7 @@ async def promote(side: Side, name: str, body: dict[str, Any], status: int, who:
 async def enough(side: Side) -> None:
     """Five moments to act on three days: ready for approve."""
     for number in range(5):
-        await write(side.journal, lasted(1 + number % 3), f"engine-{number}")
+        await write(side.journal, lasted(1 + number % 3 + number / 12), f"engine-{number}")
 
 
 async def test_the_report_is_what_the_journal_says(side: Side) -> None:
