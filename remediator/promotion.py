@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import comb
+from math import exp, lgamma, log, log1p
 from typing import Literal
 
 from remediator.events import Event, Kind
@@ -209,9 +209,15 @@ def upper_bound(wrong: int, judged: int) -> float:
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        chance = sum(comb(judged, k) * middle**k * (1 - middle) ** (judged - k) for k in range(wrong + 1))
+        chance = sum(exp(_log_chance(k, judged, middle)) for k in range(wrong + 1))
         low, high = (middle, high) if chance > 1 - CONFIDENCE else (low, middle)
     return high
+
+
+def _log_chance(k: int, of: int, share: float) -> float:
+    """Of exactly `k`, by the binomial distribution; as a logarithm, since the coefficients outgrow a float."""
+    ways = lgamma(of + 1) - lgamma(k + 1) - lgamma(of - k + 1)
+    return ways + k * log(share) + (of - k) * log1p(-share)
 
 
 def supports(found: Record, to: Mode) -> bool:

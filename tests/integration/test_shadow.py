@@ -74,7 +74,7 @@ async def test_the_report_is_what_the_journal_says(side: Side) -> None:
     assert seen["id"] == episode
     assert seen["proposal"]["at"] == told[Kind.WOULD_ACT].at
     assert seen["ended_at"] == told[Kind.CLOSED].at
-    assert (seen["came"], seen["came_after"]) == ("healed_alone", pytest.approx(2400, abs=0.01))
+    assert (seen["came"], seen["came_after"]) == ("healed_alone", pytest.approx(2400, abs=5.0))
     (record,) = found["runbooks"]
     assert (record["runbook"], record["mode"], record["judged"], record["ready"]) == (
         "engine-slow",

@@ -111,7 +111,8 @@ def test_a_mode_is_supported_by_itself_and_by_what_is_freer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "judged", "bound"), [(0, 0, 1.0), (5, 5, 1.0), (0, 20, 0.1391), (1, 20, 0.2161), (0, 59, 0.0495)]
+    ("wrong", "judged", "bound"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 20, 0.1391), (1, 20, 0.2161), (0, 59, 0.0495), (1000, 2000, 0.5187)],
 )
 def test_few_episodes_leave_much_open(wrong: int, judged: int, bound: float) -> None:
     """One-sided Clopper-Pearson bounds at 95 %: 1 - 0.05 ** (1 / n) where none was wrong."""
