@@ -119,9 +119,9 @@ def wrong(one: Against) -> str:
     return f"It counts as wrong: {AGAINST[one.kind]}{detail}."
 
 
-def verdict(found: Record) -> tuple[str, ...]:
-    """The recommendation with its evidence, sentence by sentence."""
-    lines = [f"{found.runbook} is {READY[found.ready]}.", *_evidence(found)]
+def verdict(found: Record, failures: int) -> tuple[str, ...]:
+    """The recommendation with its evidence, sentence by sentence; `failures` demote it."""
+    lines = [f"{found.runbook} is {READY[found.ready]}.", *_evidence(found), *_way_down(found, failures)]
     for mode in ("approve", "auto"):
         lines += [f"Missing for {mode}: {one}" for one in found.missing[mode]]
     lines += [f"{clock(turn.at)}: {turn.sentence}" for turn in found.turns]
@@ -157,6 +157,17 @@ def _evidence(found: Record) -> Iterable[str]:
         yield f"Held back in {_many(count, 'episode')}, since {words(reason)}."
     if found.others:
         yield f"{_many(found.others, 'more episode')} of another version of the runbook: no evidence for this one."
+
+
+def _way_down(found: Record, failures: int) -> Iterable[str]:
+    if found.demoted is not None:
+        why = found.demoted.strip().rstrip(".")
+        yield f"It has lost the right to act by itself ({why}); a person gives it back (prepctl runbook:restore)."
+    elif found.acted:
+        yield (
+            f"Of its last {_many(found.acted, 'episode')} with a deed {found.failed} did not prove to help; {failures} "
+            "take the right to act by itself away."
+        )
 
 
 def _many(count: int, what: str) -> str:

@@ -12,10 +12,12 @@ from remediator.hindsight import look_back
 from remediator.reasons import Reason
 from remediator.settings import Promotion
 from remediator.shadow import AFTERWARDS, Came, Seen, Wrong
+from remediator.shadow_report import Past, report
 from tests.unit.cases import NOW, History, book
 from tests.unit.test_shadow_report import CLEARED, PROPOSED, history, named
 
 BOOK = book()
+DAY = 86400.0
 NUMBERS = Promotion()
 
 
@@ -117,3 +119,18 @@ def test_a_doubt_counts_against_it() -> None:
 def test_a_persons_command_and_alerts_without_a_runbook_are_no_episodes_of_it() -> None:
     """They are what is looked for around the others."""
     assert back(other("b", "DiskFull", 10)) == ()
+
+
+def test_the_budget_is_counted_since_the_last_restore() -> None:
+    """As `journal/watch.py` counts it: deeds of every version, the latest ones, not proven fixed is a failure."""
+    told = {}
+    for number, verdict in enumerate(("not_fixed", "fixed", "unknown", "fixed")):
+        at = NOW - (40 - 10 * number) * DAY
+        made = history(f"e{number}", at).intent(at + 40, f"{number:032x}").outcome(at + 50, "done", f"{number:032x}")
+        told[f"e{number}"] = named(f"e{number}", made.verdict(at + 300, verdict, f"{number:032x}"))
+    back_again = {"runbook": "engine-slow", "who": "ada", "reason": "mended"}
+    told[OWN] = [Event("f" * 32, OWN, 1, Kind.RESTORED, NOW - 35 * DAY, back_again)]
+    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}), NUMBERS).records
+    assert (record.acted, record.failed) == (3, 1)
+    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}, budget=(1, 1)), NUMBERS).records
+    assert (record.acted, record.failed) == (1, 0)
