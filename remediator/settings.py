@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from remediator.durations import Duration
+from remediator.durations import WRITTEN, Duration
 from remediator.errors import ConfigError, Fault
 from remediator.runbooks import Mode, Strict, faults, text_of
+from remediator.yaml_file import mapping
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
@@ -338,14 +338,9 @@ class Settings(Strict):
 
 def parse(text: str, where: str) -> Settings:
     """YAML text to settings. Raises ConfigError listing every fault with `where` and its path."""
+    data = mapping(text, where, "the configuration")
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(where, f"not YAML: {' '.join(str(error).split())}")]) from error
-    if not isinstance(data, dict):
-        raise ConfigError([Fault(where, "the configuration is a mapping")])
-    try:
-        settings = Settings.model_validate(data)
+        settings = Settings.model_validate(data, context=WRITTEN)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
     if found := list(_contradictions(settings, where)):
