@@ -150,10 +150,11 @@ class Loop:
             await self.engine.clock.sleep(WATCH)
 
     async def _sweeps(self) -> None:
-        """Each minute: wake what nobody would wake, and tell people of bodies that could not be read."""
+        """Each minute: wake what nobody would wake, tell people of bodies that could not be read, look for standbys."""
         known: int | None = None
         while True:
             await self._try(self.engine.journal.sweep)
+            await self._try(self.engine.journal.look_for_standbys)
             known = await self._tell_dead_letters(known)
             await self.engine.clock.sleep(60.0)
 

@@ -90,8 +90,9 @@ class Journal(Strict):
     poll: Duration = 1.0
     """The longest sleep before due work is looked for."""
     async_standby: Literal["tell", "refuse"] = "tell"
-    """At start, when the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose
-    events. `tell` warns in the log, `refuse` does not start. Either way a loss that is noticed stops everything."""
+    """When the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose events. `tell`
+    warns in the log; `refuse` does not start, and begins nothing while there is one that was added later. Looked for at
+    start and each minute. Either way a loss that is noticed stops everything."""
 
 
 class Prometheus(Strict):
