@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from remediator import guardrails
+from remediator import guardrails, pause_file
 from remediator.actions.base import Action, Call, Outcome, Result, Risk, Settled, Settlement
 from remediator.clock import Clock, StepDetector
 from remediator.episodes import Episodes, Run
@@ -355,7 +355,7 @@ class Engine:
         return call, await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.INTENT, data, at=now)
 
     async def _execute(self, run: Run, action: Action, call: Call) -> Outcome:
-        if self.settings.pause_file.exists() and not _glass(run):
+        if pause_file.there(self.settings.pause_file) and not _glass(run):
             return Outcome(Result.FAILED, "the pause file appeared after the intent; nothing was sent")
         try:
             async with asyncio.timeout(call.deadline):

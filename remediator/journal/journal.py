@@ -311,17 +311,18 @@ class Journal(Replica):
         self._acknowledged(intent)
         return None
 
-    async def pause(self, scope: str, who: str, reason: str, until: float | None) -> int:
+    async def pause(self, scope: str, who: str, reason: str, until: float | None, *, once: bool = False) -> int:
         """Forbid intents in a scope until a time or `resume`.
 
         Scopes: `all`, `runbook:<name>`, `resource:<canonical>`, `service:<name>` (a deployment, a maintenance).
+        once: a pause of this scope by the same that holds already is the one, however many write it at once.
 
         Returns the pause's number, once no intent can pass any more; `running` tells what had passed before.
         """
         if scope != "all" and not scope.startswith(("runbook:", "resource:", "service:")):
             raise ValueError(f"a pause's scope is all, runbook:, resource: or service: and a name, not {scope!r}")
         token = uuid.uuid4().hex
-        return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until))
+        return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until, once=once))
 
     async def resume(self, id: int, who: str) -> bool:
         """End a pause; False when there is none of that number. What it stopped is due now."""

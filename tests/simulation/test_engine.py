@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from remediator.actions.base import Call, Outcome, Result
 from remediator.engine import Engine
-from remediator.events import Kind
+from remediator.events import Event, Kind
 from remediator.journal import Routed
-from remediator.reasons import Reason
+from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.webhook import split
 from remediator.world import World
 from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, history, live, process
-from tests.simulation.world import START, SimService, SimSight, SimWorld
+from tests.simulation.world import START, MortalJournal, SimService, SimSight, SimWorld
 
 ALWAYS = [(START, START + 100 * HORIZON)]
 
@@ -124,6 +124,28 @@ async def test_stopped_in_the_middle_of_an_effect_is_a_doubt_in_the_journal(tmp_
         (ledger,) = (await history(journal)).values()
     assert ledger.last is not None
     assert ledger.last.outcome is Result.IN_DOUBT
+
+
+async def test_a_pause_file_that_comes_after_the_intent_stops_the_effect(tmp_path: Path) -> None:
+    """It is looked for once more right before anything is sent; the attempt has provably not begun."""
+
+    class Touching(MortalJournal):
+        async def intend(self, intent: Event, **given: Any) -> Refusal | None:
+            refused: Refusal | None = await self._journal.intend(intent, **given)
+            file.touch()
+            return refused
+
+    world, file = sick(), tmp_path / "pause"
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": file})
+        engine.journal = Touching(journal, world)  # type: ignore[assignment]
+        await live(world, engine, START + 120)
+        (ledger,) = (await history(journal)).values()
+    assert world.effects == []
+    assert ledger.last is not None
+    assert ledger.last.did_not_begin
+    (outcome,) = [event for event in world.events if event.kind is Kind.OUTCOME][:1]
+    assert "pause file" in outcome.data["detail"]
 
 
 async def until_it_acts(world: SimWorld, engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -177,6 +178,32 @@ async def test_the_pause_file_is_a_pause_of_the_journal(tmp_path: Path) -> None:
         await Watch(engine).tick()
         assert await journal.pauses() == []
         assert [event.kind for event in await journal.events(OWN)] == [Kind.PAUSED, Kind.RESUMED]
+
+
+async def test_two_turns_at_once_write_one_pause_for_the_file(tmp_path: Path) -> None:
+    """The watch has a round of its own, and a turn after each claim: both may find the file in the same moment."""
+    async with process(sick(), tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": tmp_path / "pause"})
+        (tmp_path / "pause").touch()
+        watch = Watch(engine)
+        await asyncio.gather(watch.tick(), watch.tick(), Watch(engine).tick())
+        assert len(await journal.pauses()) == 1
+        (tmp_path / "pause").unlink()
+        await asyncio.gather(watch.tick(), watch.tick())
+        assert await journal.pauses() == []
+        assert [event.kind for event in await journal.events(OWN)] == [Kind.PAUSED, Kind.RESUMED]
+
+
+async def test_a_pause_file_that_cannot_be_looked_for_counts_as_there(tmp_path: Path) -> None:
+    """Its name is too long for the file system, as good as a disk that fails: a pause, no effect, and no end of the process."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": tmp_path / ("p" * 300)})
+        await Watch(engine).tick()
+        assert len(await journal.pauses()) == 1
+        await live(world, engine, START + 300)
+        assert world.effects == []
+        assert kinds(world, Kind.INTENT) == []
 
 
 async def test_a_runbook_that_does_not_help_is_demoted(tmp_path: Path) -> None:
