@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -353,6 +354,9 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     """What each key may say by itself, and all together may not."""
     for name in sorted(set(settings.services) & set(settings.never)):
         yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    for name in sorted(set(settings.services) & footing(settings) - set(settings.never)):
+        said = "is what the remediator itself stands on: a URL of these settings leads to it"
+        yield Fault(f"{where}: services.{name}", said, "remove it here")
     yield from _replicas(settings, where)
     hook, tls = settings.webhook, settings.listen.tls
     if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
@@ -361,6 +365,13 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
         remedy = "name the authority in client_ca_file"
         yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
+
+
+def footing(settings: Settings) -> frozenset[str]:
+    """Host names of what the remediator itself stands on: restarting one would blind or behead it."""
+    urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
+    hosts = {urlsplit(url).hostname for url in urls}
+    return frozenset(host for host in hosts if host)
 
 
 def _replicas(settings: Settings, where: str) -> Iterator[Fault]:
