@@ -34,6 +34,7 @@ from remediator.journal.values import (
 from remediator.reasons import Refusal
 
 OUTCOME_TRIES = 20
+TOLD_LETTERS = "dead_letters_told"
 BODIES_KEPT = 7 * 86400.0  # seconds; long enough to look at a delivery that was read wrongly
 
 
@@ -89,6 +90,14 @@ class Journal(Replica):
     async def dead_letters(self) -> dict[str, int]:
         """How many there were of each cause."""
         return await self._store.read(intake.buried)
+
+    async def dead_letters_told(self) -> int:
+        """Of how many people have been told; a restart forgets nothing of it."""
+        return int(await self._store.read(lambda tx: index.mark(tx, TOLD_LETTERS)) or 0)
+
+    async def dead_letters_are_told(self, count: int) -> None:
+        """People know of so many now."""
+        await self._store.write(lambda tx: index.set_mark(tx, TOLD_LETTERS, str(count)))
 
     async def route(self, split: Callable[[InboxRow], Sequence[Routed]], limit: int = 64) -> int:
         """Give the alerts of stored deliveries to their episodes; returns how many deliveries that were.
