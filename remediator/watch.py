@@ -1,7 +1,7 @@
 """What holds over all episodes, kept up and told: storms, and the pause file as a pause of the journal.
 
 A storm is one page, whatever the number of episodes in it, and a standing state: said again each minute until it is
-over. The pause file stops the process that sees it by itself (`engine.py` looks for it right before an effect); written
+over. The pause file stops the process that sees it by itself (`acting.py` looks for it right before an effect); written
 into the journal it stops every replica, and whoever reads the journal sees it.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import structlog
 
 from remediator import pause_file
-from remediator.engine import STANDING, Engine
+from remediator.engine import Engine
 from remediator.journal import Storm
 from remediator.people import OwnAlert
+from remediator.telling import STANDING
 
 log = structlog.get_logger(__name__)
 

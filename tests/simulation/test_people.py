@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from remediator.engine import STANDING, UNTOLD_WAIT, Engine
+from remediator.engine import UNTOLD_WAIT, Engine
 from remediator.events import OWN, Event, Kind
 from remediator.journal import Journal
 from remediator.ledger import fold
 from remediator.reasons import Reason
+from remediator.telling import STANDING
 from remediator.watch import Watch
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
