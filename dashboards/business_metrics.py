@@ -13,15 +13,20 @@ NO_CHECKS = "Neither the exporter nor python-compliance counts checks (Complianc
 NO_LOGINS = "The exporter could not read the audit log (SecurityDataMissing)."
 FAILED = "max(service:payments_failed:ratio{}) or max(0 * service:payments_final:increase_long{})"
 CHECKS_FAILED = "max(service:compliance_checks_failed:ratio{}) or max(0 * service:compliance_checks:increase_long{})"
-LOGINS_FAILED = "max(service:logins_failed:increase{} / (service:logins:increase{} > 0)) or max(0 * service:logins:increase{})"
+LOGINS_FAILED = (
+    "max(service:logins_failed:increase{} / (service:logins:increase{} > 0)) or max(0 * service:logins:increase{})"
+)
 
 
 def build(rules: Rules) -> Dashboard:
     """The dashboard of http://localhost:3001/d/business-metrics."""
     rows = [
         Row("Does the business work?", _health(rules)),
-        Row("What is wrong now", [alerts(CONCERNED, "No alert fires for payments, compliance, logins or a vendor."), _share(rules)]),
-        Row("Payments", _payments(rules)),
+        Row(
+            "What is wrong now",
+            [alerts(CONCERNED, "No alert fires for payments, compliance, logins or a vendor."), _share(rules)],
+        ),
+        Row("Payments", _payments()),
         Row("Compliance", _compliance(rules)),
         Row("Logins and sessions", _logins(rules), collapsed=True),
         Row("Are these numbers whole?", _counting(), collapsed=True),
@@ -30,9 +35,9 @@ def build(rules: Rules) -> Dashboard:
     return board("business-metrics", "Business Metrics", says, rows)
 
 
-def _failing(rules: Rules) -> About:
+def _failing(rules: Rules, title: str) -> About:
     return About(
-        "Payments that fail",
+        title,
         "Share of payments that failed, over 5 minutes, or 15 where there are few. Declined cards are no failures.",
         NO_PAYMENTS,
         unit="percentunit",
@@ -45,7 +50,7 @@ def _failing(rules: Rules) -> About:
 
 def _health(rules: Rules) -> list[Panel]:
     return [
-        number(_failing(rules), Series(FAILED), decimals=2),
+        number(_failing(rules, "Payments that fail"), Series(FAILED), decimals=2),
         number(
             About(
                 "Oldest open payment",
@@ -95,20 +100,20 @@ def _health(rules: Rules) -> list[Panel]:
         ),
         number(
             About(
-                "Sessions",
-                "Sessions in Redis: how many people use the platform. Half of them gone within 15 minutes is SessionLoss.",
-                "No session store is configured (collectors.redis.servers.<name>.sessions).",
+                "Accounts locked now",
+                "Accounts that are locked, for whatever reason.",
+                "No table of accounts is configured (collectors.security.accounts), or it could not be read.",
             ),
-            Series("max(service:redis_sessions:max{})"),
+            Series("max(prep_security_locked_accounts{})"),
         ),
     ]
 
 
 def _share(rules: Rules) -> Panel:
-    return trend(_failing(rules), Series(FAILED, "failed"))
+    return trend(_failing(rules, "Payments that fail, over time"), Series(FAILED, "failed"))
 
 
-def _payments(rules: Rules) -> list[Panel]:
+def _payments() -> list[Panel]:
     by_cursor = "The exporter could not read the payments (PaymentsDataDegraded)."
     return [
         trend(
@@ -118,7 +123,10 @@ def _payments(rules: Rules) -> list[Panel]:
                 by_cursor,
                 unit="ops",
             ),
-            Series("max by (provider, method) (rate(prep_payments_finalized_total{}[$__rate_interval]))", "{{provider}} {{method}}"),
+            Series(
+                "max by (provider, method) (rate(prep_payments_finalized_total{}[$__rate_interval]))",
+                "{{provider}} {{method}}",
+            ),
         ),
         trend(
             About(
@@ -127,7 +135,10 @@ def _payments(rules: Rules) -> list[Panel]:
                 by_cursor,
                 unit="ops",
             ),
-            Series("sum by (provider, reason) (rate(prep_payments_failed_total{}[$__rate_interval]))", "{{provider}}: {{reason}}"),
+            Series(
+                "sum by (provider, reason) (rate(prep_payments_failed_total{}[$__rate_interval]))",
+                "{{provider}}: {{reason}}",
+            ),
             stacked=True,
         ),
         trend(
@@ -212,7 +223,9 @@ def _compliance(rules: Rules) -> list[Panel]:
                 "Share of look-ups that the cache did not have.",
                 "python-compliance is not scraped, or does not tell of its cache.",
                 unit="percentunit",
-                limits=[rules.above("ComplianceCacheMissesHigh", 'result="miss"', "prep_compliance_cache_requests_total")],
+                limits=[
+                    rules.above("ComplianceCacheMissesHigh", 'result="miss"', "prep_compliance_cache_requests_total")
+                ],
             ),
             Series(
                 'sum(rate(prep_compliance_cache_requests_total{result="miss"}[$__rate_interval]))'

@@ -103,7 +103,10 @@ def _signals(rules: Rules) -> list[Panel]:
                 "None of the chosen services has request metrics (exporter.instrument).",
                 unit="reqps",
             ),
-            Series(f"sum by (service) (rate(prep_http_requests_total{{{served}, {paths}}}[$__rate_interval]))", "{{service}}"),
+            Series(
+                f"sum by (service) (rate(prep_http_requests_total{{{served}, {paths}}}[$__rate_interval]))",
+                "{{service}}",
+            ),
         ),
         trend(
             About(
@@ -257,9 +260,14 @@ def _eyes(rules: Rules) -> list[Panel]:
                 "How long ago each of them last succeeded; its samples vanish after three of its intervals.",
                 "No background collector has succeeded yet.",
                 unit="s",
-                limits=[rules.above("CollectorStale", "collector:last_success_age_seconds:min", "=~\"docker|probes|vendors")],
+                limits=[
+                    rules.above("CollectorStale", "collector:last_success_age_seconds:min", '=~"docker|probes|vendors')
+                ],
             ),
-            Series('max by (collector) (collector:last_success_age_seconds:min{collector=~"docker|probes|vendors"})', "{{collector}}"),
+            Series(
+                'max by (collector) (collector:last_success_age_seconds:min{collector=~"docker|probes|vendors"})',
+                "{{collector}}",
+            ),
         ),
         trend(
             About(

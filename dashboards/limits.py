@@ -39,7 +39,9 @@ class Rules:
     def __init__(self, folder: Path = RULES) -> None:
         self._alerts: list[dict[str, Any]] = []
         for path in sorted(folder.glob("*.rules.yml")):
-            content = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            # libyaml's loader where PyYAML has it: ten times as quick, and as safe.
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            content = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506
             self._alerts += [rule for group in content["groups"] for rule in group["rules"] if "alert" in rule]
 
     def above(self, alert: str, *compared: str) -> Limit:
@@ -62,7 +64,9 @@ class Rules:
         }
         if len(found) != 1:
             values = sorted(value for value, _ in found)
-            raise LimitError(f"{alert} compares {' and '.join(compared)} with {values or 'nothing'}, not with one number")
+            raise LimitError(
+                f"{alert} compares {' and '.join(compared)} with {values or 'nothing'}, not with one number"
+            )
         value, severity = found.pop()
         return Limit(alert, value, severity, operators is BELOW)
 

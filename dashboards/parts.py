@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as common_model
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import prometheus as prometheus_model
@@ -72,9 +73,23 @@ class About:
     limits: Sequence[Limit] = field(default=())
 
 
+def spoken(value: float, unit: str) -> str:
+    """A number with its unit, as a person says it: 10 %, 256 MiB, 5 min."""
+    if unit == "percentunit":
+        return f"{value * 100:g} %"
+    steps = {
+        "bytes": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes")),
+        "s": ((86400, "days"), (3600, "h"), (60, "min"), (1, "s")),
+    }
+    for factor, name in steps.get(unit, ()):
+        if value >= factor and value % factor == 0:
+            return f"{value / factor:g} {name}"
+    return f"{value:g} s" if unit == "s" else f"{value:g}"
+
+
 def _description(about: About) -> str:
     told = [
-        f"{each.alert} ({each.severity}) tells when it is {'below' if each.below else 'above'} {each.value:g}."
+        f"{each.alert} ({each.severity}) tells when it is {'below' if each.below else 'above'} {spoken(each.value, about.unit)}."
         for each in about.limits
     ]
     return " ".join([about.says, *told])
@@ -124,7 +139,9 @@ def _with(panel: P, about: About) -> P:
     return panel
 
 
-def number(about: About, *series: Series, words: Words | None = None, span: int = 4, decimals: int | None = None) -> stat.Panel:
+def number(
+    about: About, *series: Series, words: Words | None = None, span: int = 4, decimals: int | None = None
+) -> stat.Panel:
     """One number now, coloured by its alerts; with `words` each value is a word, with a colour of its own."""
     panel = _with(stat.Panel(), about).height(4).span(span)
     for ref, each in zip("ABCDEF", series, strict=False):
@@ -182,7 +199,14 @@ def alerts(which: str, empty: str, span: int = 16) -> table.Panel:
     panel.with_target(_query(Series(f"sum by ({labels}) (ALERTS{{{matchers}}})"), instant=True, ref="A", as_table=True))
     panel.sort_by([common.TableSortByFieldState().display_name("Level").desc(False)])
     order = {name: place for place, name in enumerate(labels.split(", "))}
-    names = {"severity": "Level", "alertname": "Alert", "service": "Service", "component": "Part", "runbook": "Runbook", "symptom": "Symptom"}
+    names = {
+        "severity": "Level",
+        "alertname": "Alert",
+        "service": "Service",
+        "component": "Part",
+        "runbook": "Runbook",
+        "symptom": "Symptom",
+    }
     panel.with_transformation(
         model.DataTransformerConfig(
             "organize",
@@ -226,7 +250,9 @@ def board(uid: str, title: str, says: str, rows: Sequence[Row], *, since: str = 
         .include_vars(False).keep_time(True)
     )  # fmt: skip
     made.link(_link("Console", f"{CONSOLE}/console", "What the remediator does, waits for and refuses"))
-    made.link(_link("Alert pages", f"{CONSOLE}/alerts/README", "A page for each alert: meaning, first look, first step"))
+    made.link(
+        _link("Alert pages", f"{CONSOLE}/alerts/README", "A page for each alert: meaning, first look, first step")
+    )
     made.annotations(_annotations())
     for row in rows:
         head = dashboard.Row(row.title)
@@ -263,14 +289,16 @@ def _choice(name: str, query: str) -> dashboard.QueryVariable:
     return made.multi(True).include_all(True).all_value(".+")
 
 
-def _annotations() -> list[dashboard.AnnotationQuery]:
+def _annotations() -> list[Builder[model.AnnotationQuery]]:
     attempts = "sum by (action, result) (increase(prep_remediator_attempts_total{}[1m])) > 0"
     started = "changes(prep_container_start_timestamp_seconds{}[1m]) > 0"
     firing = 'ALERTS{alertstate="firing", severity=~"P[0-2]"}'
     return [
         _annotation("Alerts", firing, "red", "{{severity}} {{alertname}}", "{{service}}"),
         _annotation("Remediations", attempts, "purple", "{{action}}: {{result}}", "by the remediator"),
-        _annotation("Deployments and restarts", started, "blue", "{{compose_service}} started", "a container was started"),
+        _annotation(
+            "Deployments and restarts", started, "blue", "{{compose_service}} started", "a container was started"
+        ),
     ]
 
 

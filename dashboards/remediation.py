@@ -14,25 +14,37 @@ def build(rules: Rules) -> Dashboard:
     """The dashboard of http://localhost:3001/d/remediation."""
     rows = [
         Row("Can it act?", _health(rules)),
-        Row("What is wrong now", [alerts('service="remediator"', "No alert fires for the remediator itself."), _open()]),
+        Row(
+            "What is wrong now", [alerts('service="remediator"', "No alert fires for the remediator itself."), _open()]
+        ),
         Row("What it did, refused and proved", _work()),
         Row("How long it takes", _times(), collapsed=True),
-        Row("The same again, and the automation's own budget", _trust(rules), collapsed=True),
+        Row("The same again, and the automation's own budget", _trust(), collapsed=True),
         Row("Its intake and journal", _intake(rules), collapsed=True),
     ]
-    says = "What the automation did, refused and proved, how long it took, and whether it still has a budget of its own."
+    says = (
+        "What the automation did, refused and proved, how long it took, and whether it still has a budget of its own."
+    )
     return board("remediation", "Remediation", says, rows, since="now-24h")
 
 
 def _health(rules: Rules) -> list[Panel]:
     return [
         number(
-            About("Remediator", "Whether Prometheus can scrape it (RemediatorDown).", "Prometheus has no such target (RemediatorDown)."),
+            About(
+                "Remediator",
+                "Whether Prometheus can scrape it (RemediatorDown).",
+                "Prometheus has no such target (RemediatorDown).",
+            ),
             Series('max(up{job="prep-remediator"})'),
             words=UP_DOWN,
         ),
         chosen(
-            About("It may", "The mode in force: shadow only tells what it would do, approve asks a person first, auto acts.", DOWN),
+            About(
+                "It may",
+                "The mode in force: shadow only tells what it would do, approve asks a person first, auto acts.",
+                DOWN,
+            ),
             Series("prep_remediator_mode{} == 1", "{{mode}}"),
         ),
         number(
@@ -85,12 +97,20 @@ def _work() -> list[Panel]:
     return [
         trend(
             About("Done", "Attempts in 5 minutes, by action and how they ended.", DOWN),
-            Series("sum by (action, result) (increase(prep_remediator_attempts_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})", "{{action}} {{result}}"),
+            Series(
+                "sum by (action, result) (increase(prep_remediator_attempts_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})",
+                "{{action}} {{result}}",
+            ),
             stacked=True,
         ),
         trend(
-            About("Refused", "Decisions not to act in 5 minutes, by reason: docs/runbook-format.md has them all.", DOWN),
-            Series("sum by (reason) (increase(prep_remediator_refused_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})", "{{reason}}"),
+            About(
+                "Refused", "Decisions not to act in 5 minutes, by reason: docs/runbook-format.md has them all.", DOWN
+            ),
+            Series(
+                "sum by (reason) (increase(prep_remediator_refused_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})",
+                "{{reason}}",
+            ),
             stacked=True,
         ),
         trend(
@@ -100,12 +120,22 @@ def _work() -> list[Panel]:
         ),
         trend(
             About("Handed over to people", "Episodes in 5 minutes, by the alert that was posted for them.", DOWN),
-            Series("sum by (alert) (increase(prep_remediator_handed_over_total{}[5m])) or 0 * sum(prep_remediator_episodes_open{})", "{{alert}}"),
+            Series(
+                "sum by (alert) (increase(prep_remediator_handed_over_total{}[5m])) or 0 * sum(prep_remediator_episodes_open{})",
+                "{{alert}}",
+            ),
             stacked=True,
         ),
         trend(
-            About("What a shadow would have done", "In 5 minutes, by action. Read it for a week before you set the mode to auto.", DOWN),
-            Series("sum by (action) (increase(prep_remediator_would_act_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})", "{{action}}"),
+            About(
+                "What a shadow would have done",
+                "In 5 minutes, by action. Read it for a week before you set the mode to auto.",
+                DOWN,
+            ),
+            Series(
+                "sum by (action) (increase(prep_remediator_would_act_total{}[5m])) > 0 or 0 * sum(prep_remediator_episodes_open{})",
+                "{{action}}",
+            ),
             stacked=True,
         ),
         trend(
@@ -153,7 +183,7 @@ def _times() -> list[Panel]:
     ]
 
 
-def _trust(rules: Rules) -> list[Panel]:
+def _trust() -> list[Panel]:
     return [
         trend(
             About(
@@ -176,7 +206,6 @@ def _trust(rules: Rules) -> list[Panel]:
                 "1 while a runbook failed so often that it asks for approval (guards.budget_failures), until prepctl runbook:restore.",
                 "No runbook is loaded.",
                 unit="none",
-                limits=[],
             ),
             Series("max by (runbook) (prep_remediator_runbook_demoted{})", "{{runbook}}"),
             share=True,

@@ -125,19 +125,25 @@ def _trends(rules: Rules) -> list[Panel]:
         trend(
             About(
                 "Time of a request, by route",
-                "The time within which 95 of 100 requests to a route were answered.",
+                "The time within which 95 of 100 requests to a route were answered; 0 while a service has none.",
                 no_requests,
                 unit="s",
                 limits=[rules.above("ServiceLatencyHigh", "service:http_request_duration_seconds:p95")],
             ),
             Series(
                 "histogram_quantile(0.95, sum by (le, service, handler) (rate("
-                f'prep_http_request_duration_seconds_bucket{{{CHOSEN}, handler!~"/health.*|unmatched"}}[$__rate_interval]))) >= 0',
+                f'prep_http_request_duration_seconds_bucket{{{CHOSEN}, handler!~"/health.*|unmatched"}}[$__rate_interval]))) >= 0'
+                f" or on (service) 0 * sum by (service) (prep_http_requests_in_flight{{{CHOSEN}}})",
                 "{{service}} {{handler}}",
             ),
         ),
         trend(
-            About("CPU of its limit", "Share of the cores that the container may use, over 2 minutes.", no_container, unit="percentunit"),
+            About(
+                "CPU of its limit",
+                "Share of the cores that the container may use, over 2 minutes.",
+                no_container,
+                unit="percentunit",
+            ),
             Series(f"max by (service) (service:container_cpu_used:ratio{{{CHOSEN}}})", "{{service}}"),
             share=True,
         ),
@@ -329,7 +335,9 @@ def _redis(rules: Rules) -> list[Panel]:
         ),
         trend(
             About("Look-ups", "Look-ups of keys a second, by whether the key was there.", own, unit="ops"),
-            Series("sum by (server, result) (rate(prep_redis_lookups_total{}[$__rate_interval]))", "{{server}} {{result}}"),
+            Series(
+                "sum by (server, result) (rate(prep_redis_lookups_total{}[$__rate_interval]))", "{{server}} {{result}}"
+            ),
         ),
     ]
 

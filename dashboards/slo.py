@@ -12,7 +12,7 @@ from dashboards.limits import RULES, Limit, LimitError, Rules
 from dashboards.parts import About, Panel, Row, Series, alerts, board, number, trend
 
 OBJECTIVES = RULES / "slo.yml"
-BLIND = "No objective has events to reckon with (an alert named ...ObjectiveBlind tells which)."
+BLIND = "No objective has events to reckon with: PaymentsObjectiveBlind and its like tell which."
 # Budgets are reckoned from quarters of an hour. Before the first one has ended, all there is lies within the last hour.
 LEFT = (
     "slo:error_budget_left:ratio{} or on (slo)"
@@ -29,8 +29,17 @@ def build(rules: Rules, objectives: Path = OBJECTIVES) -> Dashboard:
     table = yaml.safe_load(objectives.read_text(encoding="utf-8"))["objectives"]
     rows = [
         Row("Is any service near its budget?", _health(rules, sorted(table))),
-        Row("What is wrong now", [alerts('alertname=~".*Budget.*|.*Objective.*"', "No budget burns and none is nearly used up."), _left(rules, sorted(table))]),
-        Row("How fast each budget burns: 1 uses up just all of it", [_burn(rules, slo, each) for slo, each in table.items()]),
+        Row(
+            "What is wrong now",
+            [
+                alerts('alertname=~".*Budget.*|.*Objective.*"', "No budget burns and none is nearly used up."),
+                _left(rules, sorted(table)),
+            ],
+        ),
+        Row(
+            "How fast each budget burns: 1 uses up just all of it",
+            [_burn(rules, slo, each) for slo, each in table.items()],
+        ),
         Row("Events behind the objectives", _events(), collapsed=True),
     ]
     says = "How much of each error budget is left, in percent and in events, and how fast it burns. docs/slo.md reckons an example."
@@ -61,7 +70,11 @@ def _health(rules: Rules, slos: list[str]) -> list[Panel]:
             decimals=1,
         ),
         number(
-            About("Budgets that are low", f"Objectives with less than {low[0].value:.0%} of their budget left (ErrorBudgetLow).", BLIND),
+            About(
+                "Budgets that are low",
+                f"Objectives with less than {low[0].value:.0%} of their budget left (ErrorBudgetLow).",
+                BLIND,
+            ),
             Series(f"count(({LEFT}) < {low[0].value:g}) or 0 * count(slo:objective:ratio{{}})"),
             words={"0": ("none", "green")},
             span=6,
@@ -83,7 +96,13 @@ def _health(rules: Rules, slos: list[str]) -> list[Panel]:
 
 def _left(rules: Rules, slos: list[str]) -> Panel:
     return trend(
-        About("Left of each budget, over time", "A line that falls steeply is an incident, one that falls slowly a habit.", BLIND, unit="percentunit", limits=_low(rules, slos)),
+        About(
+            "Left of each budget, over time",
+            "A line that falls steeply is an incident, one that falls slowly a habit.",
+            BLIND,
+            unit="percentunit",
+            limits=_low(rules, slos),
+        ),
         Series(f"max by (slo) ({LEFT})", "{{slo}}"),
         share=True,
     )
@@ -96,7 +115,13 @@ def _burn(rules: Rules, slo: str, objective: dict[str, Any]) -> Panel:
         rules.above(fast, f"slo:bad_events_per_events:ratio1h{{{where}}}"),
         rules.above(slow, f"slo:bad_events_per_events:ratio1d{{{where}}}"),
     ]
-    budget = f"on (slo, service) (1 - slo:objective:ratio{{{where}}})"
+
+    def burn(window: str) -> str:
+        budget = f"on (slo, service) (1 - slo:objective:ratio{{{where}}})"
+        return f"slo:bad_events_per_events:ratio{window}{{{where}}} / {budget}"
+
+    # No events burn nothing.
+    none = f"max by (slo, service) (0 * slo:events:increase1h{{{where}}})"
     return trend(
         About(
             f"Burn: {objective['title']}",
@@ -104,15 +129,20 @@ def _burn(rules: Rules, slo: str, objective: dict[str, Any]) -> Panel:
             "No event was counted in that time.",
             limits=limits,
         ),
-        Series(f"slo:bad_events_per_events:ratio1h{{{where}}} / {budget}", "an hour"),
-        Series(f"slo:bad_events_per_events:ratio1d{{{where}}} / {budget} or on () slo:bad_events_per_events:ratio1h{{{where}}} / {budget}", "a day"),
+        Series(f"{burn('1h')} or {none}", "an hour"),
+        # Before the first quarter of an hour has ended there is no day to reckon with.
+        Series(f"{burn('1d')} or {burn('1h')} or {none}", "a day"),
     )
 
 
 def _events() -> list[Panel]:
     return [
         number(
-            About("Events left", "How many more bad events each budget bears within its 30 days; below 0 it bears none.", BLIND),
+            About(
+                "Events left",
+                "How many more bad events each budget bears within its 30 days; below 0 it bears none.",
+                BLIND,
+            ),
             Series(f"max by (slo) ({EVENTS})", "{{slo}}"),
             span=24,
             decimals=0,
