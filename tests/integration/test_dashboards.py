@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
+from dashboards import preview
 from dashboards.queries import Query, committed, filled, panels, queries
 from demo.profile import load_table, render
 from tests.integration.demo_platform import DATABASE, Platform
+from tests.support.browser import Chromium, audit
 from tests.support.servers import PostgresServer, PrometheusServer, RedisServer, Run, Service, free_port, wait_until
 from tests.unit.rule_contract import given, named, promql, recordings, selectors
 from tests.unit.rule_files import ROOT
@@ -169,3 +172,49 @@ def test_variables_and_annotations_are_answered(prometheus: PrometheusServer) ->
         found = prometheus.api(f"label/{label}/values?{urlencode({'match[]': match})}")
         assert len(found) >= 2, (label, found)
     assert all(panel["targets"] for dashboard in committed().values() for panel in panels(dashboard))
+
+
+# ---- without Grafana ---------------------------------------------------------------------------------------------------
+
+
+def test_the_preview_shows_every_panel(prometheus: PrometheusServer, run: Run, tmp_path: Path) -> None:
+    """In a real Chromium: each panel has its chart, its numbers, its table, or words that say why there is nothing; no error, and
+    nothing serious that axe-core finds.
+    """
+    path = tmp_path / "preview.html"
+    assert preview.main(["--url", prometheus.url, "--since", "1m", "--out", str(path)]) == 0
+    shown = [panel for dashboard in committed().values() for panel in panels(dashboard)]
+    with Chromium(run) as chromium, chromium.person() as person:
+        for dark in (False, True):
+            person.page.emulate_media(color_scheme="dark" if dark else "light")
+            person.page.goto(path.as_uri())
+            person.page.wait_for_selector("html[data-drawn]")
+            assert audit(person.page) == []
+        assert person.page.locator("article").count() == len(shown)
+        charts = person.page.locator(".chart")
+        assert charts.count() == person.page.locator(".chart canvas").count() > 20
+        assert person.page.evaluate(PAINTED) == charts.count()
+        for article in person.page.locator("article:not(:has(canvas))").all():
+            assert len(article.locator(".tile strong, td, .empty").first.inner_text()) > 0, article.inner_text()
+        assert person.page.locator("#golden-signals article", has_text="PostgreSQL").first.inner_text().count("up") == 1
+        assert "://" not in re.sub(
+            r"http://127[^\s<]*|http://localhost[^\s<]*", "", person.page.locator("main").inner_text()
+        )
+        assert person.faults == []
+
+
+PAINTED = """() => [...document.querySelectorAll('.chart canvas')].filter(canvas => {
+    const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    return pixels.some((value, place) => place % 4 === 3 && value > 0);
+}).length"""
+"""How many charts have something drawn in them."""
+
+
+def test_the_preview_says_what_hinders_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No Prometheus there: exit code 2, where it asked, and what to do."""
+    address = f"http://127.0.0.1:{free_port()}"
+    assert preview.main(["--url", address, "--out", str(tmp_path / "no.html")]) == 2
+    said = capsys.readouterr().err
+    assert address in said
+    assert "make demo KEEP=1" in said
+    assert not (tmp_path / "no.html").exists()
