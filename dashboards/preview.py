@@ -95,7 +95,9 @@ class Span:
 
 @dataclass(slots=True)
 class Shown:
-    """One panel as the page has it. `lines` and `tiles` are ready for the page's script; numbers are None where there are none."""
+    """One panel as the page has it. `lines` and `tiles` are ready for the page's script; numbers are None where there
+    are none. `top` is what the axis shows at least.
+    """
 
     kind: str
     title: str
@@ -104,6 +106,7 @@ class Shown:
     width: int
     empty: str
     decimals: int | None = None
+    top: float = 0.0
     limits: list[dict[str, Any]] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
     tiles: list[dict[str, Any]] = field(default_factory=list)
@@ -128,6 +131,7 @@ def shown(panel: Json, prometheus: Prometheus, span: Span) -> Shown:
         width=panel["gridPos"]["w"],
         empty=options["noValue"],
         decimals=options.get("decimals"),
+        top=options.get("custom", {}).get("axisSoftMax", 0.0),
         limits=[{"value": each["value"], "colour": each["color"]} for each in steps if each.get("value") is not None],
     )
     for target in panel["targets"]:
@@ -172,7 +176,9 @@ def _tile(panel: Json, legend: str, sample: Json) -> dict[str, Any]:
     options = panel["fieldConfig"]["defaults"]
     value = number(sample["value"][1])
     name = named(legend, sample["metric"])
-    words: Mapping[str, Json] = next((each["options"] for each in options.get("mappings", ()) if each["type"] == "value"), {})
+    words: Mapping[str, Json] = next(
+        (each["options"] for each in options.get("mappings", ()) if each["type"] == "value"), {}
+    )
     word = words.get(f"{value:g}") if value is not None else None
     if panel["options"].get("textMode") == "name":
         return {"name": "", "text": name, "value": value, "colour": "text"}
@@ -246,7 +252,7 @@ def _view(dashboard: Json, prometheus: Prometheus, span: Span) -> dict[str, Any]
 
 
 def _chart(panel: Shown) -> dict[str, Any]:
-    return {"unit": panel.unit, "limits": panel.limits, "lines": panel.lines}
+    return {"unit": panel.unit, "top": panel.top, "limits": panel.limits, "lines": panel.lines}
 
 
 def _asset(name: str) -> str:

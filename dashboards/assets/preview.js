@@ -77,7 +77,7 @@
   const range = (chart) => (plot, low, high) => {
     // The first threshold is in view when the lines come near it: half of it at least.
     const near = chart.limits.map((limit) => limit.value).filter((value) => high !== null && value <= high * 2);
-    const top = Math.max(high ?? 1, ...near, 0);
+    const top = Math.max(high ?? 1, chart.top, ...near, 0);
     return [Math.min(low ?? 0, 0), top === 0 ? 1 : top * 1.08];
   };
 
@@ -91,13 +91,13 @@
       scales: { y: { range: range(chart) } },
       axes: [axis, { ...axis, size: 70, values: (_, ticks) => ticks.map((tick) => written(tick, chart.unit)) }],
       series: [{}, ...chart.lines.map((line, index) => ({
-        label: line.name || "value",
+        label: `${line.name || "value"}: ${written(line.values.findLast((value) => value !== null), chart.unit)}`,
         stroke: palette[index % palette.length],
         width: 1.5,
         spanGaps: false,
         points: { show: line.values.filter((value) => value !== null).length < 3 },
-        value: (_, value) => written(value, chart.unit),
       }))],
+      legend: { live: false },
       hooks: { draw: [over(chart)] },
     }, [data.times, ...chart.lines.map((line) => line.values)], place);
     addEventListener("resize", () => plot.setSize({ width: place.clientWidth, height: 200 }));

@@ -43,6 +43,7 @@ def prometheus(run: Run) -> Iterator[PrometheusServer]:
     server = _prometheus(run, page, platform.url("compliance").removeprefix("http://"))
     try:
         _use(platform)
+        _settled(server)
         yield server
     finally:
         server.stop()
@@ -111,6 +112,12 @@ def _use(platform: Platform) -> None:
     for _ in range(8):
         assert platform.check().status == 201
         time.sleep(0.5)
+
+
+def _settled(server: PrometheusServer) -> None:
+    """Rules that read other rules' recordings have had their rounds."""
+    server.wait_for('slo:events:increase1h{slo="compliance-latency"} > 0')
+    server.wait_for("service:http_request_duration_seconds:p95 > 0")
 
 
 def lacking(expr: str) -> set[str]:

@@ -20,6 +20,7 @@ from dashboards import lint
 from dashboards.limits import RULES, LimitError, Rules
 from dashboards.parts import CONSOLE
 from dashboards.queries import committed, filled, panels, queries
+from tests.support.panels import named_alerts, steps
 from tests.unit.rule_contract import problems, promql
 from tests.unit.rule_files import ROOT, alerts, read, rules
 
@@ -283,17 +284,6 @@ def test_a_query_asks_for_what_there_is(query: Any) -> None:
 
 
 # ---- thresholds --------------------------------------------------------------------------------------------------------
-
-
-def steps(panel: Mapping[str, Any]) -> list[float]:
-    """The numbers at which a panel changes its colour."""
-    thresholds = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", ())
-    return [each["value"] for each in thresholds if each.get("value") is not None]
-
-
-def named_alerts(panel: Mapping[str, Any]) -> list[str]:
-    """Alerts whose numbers the panel's description says that it shows."""
-    return re.findall(r"(\w+) \(P\d\) tells when it is", panel["description"])
 
 
 def test_thresholds_are_the_alerts_numbers() -> None:
