@@ -21,7 +21,7 @@ from dashboards.limits import RULES, LimitError, Rules
 from dashboards.parts import CONSOLE
 from dashboards.queries import committed, filled, panels, queries
 from tests.support.panels import named_alerts, steps
-from tests.unit.rule_contract import problems, promql
+from tests.unit.rule_contract import given, named, problems, promql, recordings, selectors
 from tests.unit.rule_files import ROOT, alerts, read, rules
 
 COMMITTED = committed()
@@ -281,6 +281,34 @@ def test_a_query_asks_for_what_there_is(query: Any) -> None:
     promql.parse(expr)
     if "ALERTS{" not in expr:  # Prometheus' own, with whatever labels the rules give
         assert problems(expr) == []
+
+
+def feeds(expr: str) -> set[str]:
+    """Programs that give what an expression reads, through recordings."""
+    found: set[str] = set()
+    for selector in selectors(promql.parse(expr)):
+        name = named(selector)
+        if name in recordings():
+            found |= set().union(*(feeds(inner) for inner, _ in recordings()[name]))
+        elif name in given():
+            found.add(given()[name].source)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("prometheus-postgres-exporter", {"PostgreSQL", "Saturation: PostgreSQL's connections"}),
+        ("prometheus-redis-exporter", {"Redis", "Saturation: Redis' memory", "Saturation: Redis' connections"}),
+        ("prometheus-node-exporter", {"Saturation: room on disk"}),
+        ("cadvisor", {"Saturation: PostgreSQL's CPU", "CPU of its limit", "Memory of its limit"}),
+    ],
+)
+def test_the_well_known_exporters_feed_the_same_panels(program: str, expected: set[str]) -> None:
+    """A team that has them, and not ours, has these golden signals all the same; ours feeds every one of them too."""
+    fed = {each.panel: feeds(filled(each.expr)) for each in QUERIES if each.dashboard == "golden-signals"}
+    assert {panel for panel, programs in fed.items() if program in programs} == expected
+    assert all("catalog" in fed[panel] for panel in expected)
 
 
 # ---- thresholds --------------------------------------------------------------------------------------------------------
