@@ -117,7 +117,7 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
         looked += 1
         before = list(_values(prometheus, panel, fault - 6, fault - 1))
         during = list(_values(prometheus, panel, fault, end))
-        if not (_crossed(before, during, limits) if limits else _beyond(before, during)):
+        if not (crossed(before, during, limits) if limits else beyond(before, during)):
             wrong.append(
                 f"{drill.name} ({story.alert}): {place} stood still: {_told(before)} before, {_told(during)} during"
             )
@@ -144,7 +144,7 @@ def _values(prometheus: preview.Prometheus, panel: Mapping[str, Any], begin: flo
             )
 
 
-def _crossed(before: list[Value], during: list[Value], limits: list[float]) -> bool:
+def crossed(before: list[Value], during: list[Value], limits: list[float]) -> bool:
     """Whether some series was on both sides of a threshold, or on the one where it had not been."""
     for limit in limits:
         sides = {each.value > limit for each in during}
@@ -153,7 +153,7 @@ def _crossed(before: list[Value], during: list[Value], limits: list[float]) -> b
     return False
 
 
-def _beyond(before: list[Value], during: list[Value]) -> bool:
+def beyond(before: list[Value], during: list[Value]) -> bool:
     """Whether some series left the range in which it had been, by a tenth of it at least; a new one counts when it is not 0."""
     for name in {each.series for each in during}:
         was = [each.value for each in before if each.series == name] or [0.0]
@@ -177,5 +177,8 @@ def pictured(stack: Stack, run: Run, folder: Path) -> None:
         person.page.goto(page.as_uri())
         person.page.wait_for_selector("html[data-drawn]")
         person.shot(folder / "preview.png", whole=True)
+        person.page.set_viewport_size({"width": 1280, "height": 1900})
+        person.page.locator("#golden-signals").scroll_into_view_if_needed()
+        person.shot(folder / "golden-signals.png")
         assert person.page.locator(".chart canvas").count() > 60
         assert person.faults == []
