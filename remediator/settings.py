@@ -149,7 +149,8 @@ class Docker(Strict):
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
     prune: Prune | None = None
-    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it."""
+    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it. `null` says so
+    aloud, and `prepctl runbook:check` then asks no more."""
 
 
 class Probe(Strict):
