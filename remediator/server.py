@@ -21,6 +21,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from remediator import redis_spare
 from remediator.actions import registry
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
@@ -161,7 +162,8 @@ async def _run(
         ours = (intake, api, answers, commands, shadow, pages)
         routes = [route for each in ours for route in each.routes()]
         runner, listener = await _listen(settings, routes)
-        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
+        spare = redis_spare.keep(lambda: engine.settings)
+        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare)
         tasks = [group.create_task(each) for each in work]
         _steady()
         try:

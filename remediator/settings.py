@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from remediator.durations import Duration
+from remediator.durations import WRITTEN, Duration
 from remediator.errors import ConfigError, Fault
 from remediator.runbooks import Mode, Strict, faults, text_of
+from remediator.yaml_file import mapping
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
@@ -90,8 +91,9 @@ class Journal(Strict):
     poll: Duration = 1.0
     """The longest sleep before due work is looked for."""
     async_standby: Literal["tell", "refuse"] = "tell"
-    """At start, when the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose
-    events. `tell` warns in the log, `refuse` does not start. Either way a loss that is noticed stops everything."""
+    """When the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose events. `tell`
+    warns in the log; `refuse` does not start, and begins nothing while there is one that was added later. Looked for at
+    start and each minute. Either way a loss that is noticed stops everything."""
 
 
 class Prometheus(Strict):
@@ -147,7 +149,8 @@ class Docker(Strict):
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
     prune: Prune | None = None
-    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it."""
+    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it. `null` says so
+    aloud, and `prepctl runbook:check` then asks no more."""
 
 
 class Probe(Strict):
@@ -371,14 +374,9 @@ class Settings(Strict):
 
 def parse(text: str, where: str) -> Settings:
     """YAML text to settings. Raises ConfigError listing every fault with `where` and its path."""
+    data = mapping(text, where, "the configuration")
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(where, f"not YAML: {' '.join(str(error).split())}")]) from error
-    if not isinstance(data, dict):
-        raise ConfigError([Fault(where, "the configuration is a mapping")])
-    try:
-        settings = Settings.model_validate(data)
+        settings = Settings.model_validate(data, context=WRITTEN)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
     if found := list(_contradictions(settings, where)):
@@ -390,6 +388,9 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     """What each key may say by itself, and all together may not."""
     for name in sorted(set(settings.services) & set(settings.never)):
         yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    for name in sorted(set(settings.services) & footing(settings) - set(settings.never)):
+        said = "is what the remediator itself stands on: a URL of these settings leads to it"
+        yield Fault(f"{where}: services.{name}", said, "remove it here")
     yield from _replicas(settings, where)
     hook, tls = settings.webhook, settings.listen.tls
     if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
@@ -398,6 +399,13 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
         remedy = "name the authority in client_ca_file"
         yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
+
+
+def footing(settings: Settings) -> frozenset[str]:
+    """Host names of what the remediator itself stands on: restarting one would blind or behead it."""
+    urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
+    hosts = {urlsplit(url).hostname for url in urls}
+    return frozenset(host for host in hosts if host)
 
 
 def _replicas(settings: Settings, where: str) -> Iterator[Fault]:
