@@ -44,7 +44,10 @@ def of_file(
     guards = settings.guards if settings else Guards()
     past = from_lines(_events(file), now, now - (since or numbers.window), {book.name: book for book in books})
     past = replace(past, budget=(guards.budget_episodes, guards.budget_failures))
-    return as_json(report(past, numbers, [runbook] if runbook else ()))
+    found = report(past, numbers, [runbook] if runbook else ())
+    if runbook and not found.records:
+        raise Failure(Exit.NO, f"{file} has no episode of a runbook {runbook!r}.", "Leave --runbook out to see all.")
+    return as_json(found)
 
 
 def _events(file: Path) -> Iterator[Event]:

@@ -54,10 +54,10 @@ def test_without_the_runbook_no_limit_is_guessed() -> None:
     assert [one.limit for one in back(moment("a", 200), moment("b", 190), books=())] == [None, None]
 
 
-def other(name: str, alertname: str, minutes: float) -> list[Event]:
+def other(name: str, alertname: str, minutes: float, environment: str = "test") -> list[Event]:
     """An episode of another alert, without a runbook."""
     at = NOW - minutes * 60.0
-    made = History(at, at, alertname=alertname)
+    made = History(at, at, alertname=alertname, environment=environment)
     made.events[0] = Event(
         made.events[0].id, name, 1, Kind.OPENED, at, {"alert": made.events[0].data["alert"], "received_at": at}
     )
@@ -77,6 +77,12 @@ def test_a_cause_that_shows_itself_too_late(alertname: str, minutes: float, expe
     """An alert of `blocked_by` opens an episode of its own within ten minutes after the moment to act."""
     (seen,) = back(moment("a", 200), other("b", alertname, minutes))
     assert [one.kind for one in seen.against] == expected
+
+
+def test_a_cause_in_another_environment_is_none() -> None:
+    """Staging's alerts come to production's remediator by mistake at times."""
+    (seen,) = back(moment("a", 200), other("b", "PostgresDown", 195, "staging"))
+    assert seen.against == ()
 
 
 def test_a_storm_that_begins_too_late() -> None:
