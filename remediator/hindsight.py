@@ -195,7 +195,7 @@ def _in_episode(events: Sequence[Event], proposal: Proposal) -> Iterable[Against
             yield Against(AFTERWARDS[event.data["reason"]], event.at, event.data["sentence"])
         elif event.kind is Kind.DECLINED:
             yield Against(Wrong.PERSON_SAID_NO, event.at, f"{event.data['who']} declined it: {event.data['reason']}")
-        elif event.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL) and not acted and event.at > proposal.at:
+        elif event.kind is Kind.WOULD_ACT and event.at > proposal.at:  # a question is bound to what it is about
             yield Against(Wrong.ANOTHER_TARGET, event.at, f"it would have been this by then: {event.data['summary']}")
 
 

@@ -14,7 +14,7 @@ from remediator.settings import Promotion
 from remediator.shadow import AFTERWARDS, Came, Seen, Wrong
 from remediator.shadow_report import Past, report
 from tests.unit.cases import NOW, History, book
-from tests.unit.test_shadow_report import CLEARED, PROPOSED, history, named
+from tests.unit.test_shadow_report import ASKED, CLEARED, PROPOSED, history, named
 
 BOOK = book()
 DAY = 86400.0
@@ -140,3 +140,16 @@ def test_the_budget_is_counted_since_the_last_restore() -> None:
     assert (record.acted, record.failed) == (3, 1)
     (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}, budget=(1, 1)), NUMBERS).records
     assert (record.acted, record.failed) == (1, 0)
+
+
+def test_a_question_that_was_asked_again_is_not_wrong() -> None:
+    """Its yes is bound to what it is about, so nothing else could have been done; a shadow has no such guard."""
+    at = NOW - 7200
+    made = history("a", at).add(Kind.NEEDS_APPROVAL, at + 30, **ASKED).add(Kind.NEEDS_APPROVAL, at + 90, **ASKED)
+    made.add(Kind.APPROVED, at + 95, approval=made.events[-1].id, who="ada", reason="")
+    made.intent(at + 100, "1" * 32, approval=made.events[-2].id).outcome(at + 104, "done", "1" * 32)
+    (seen,) = back(named("a", made.verdict(at + 300, "fixed", "1" * 32)))
+    assert (seen.came, seen.approved_by, seen.against, seen.judged) == (Came.HELPED, ("ada",), (), True)
+    shadow = history("a", at).add(Kind.WOULD_ACT, at + 30, **PROPOSED).add(Kind.WOULD_ACT, at + 90, **PROPOSED)
+    (seen,) = back(named("a", shadow.add(Kind.CLOSED, at + 3000, **CLEARED)))
+    assert [one.kind for one in seen.against] == [Wrong.ANOTHER_TARGET]
