@@ -193,6 +193,8 @@ def meaning(numbers: Promotion) -> tuple[str, ...]:
     )
     unseen = "It knows only what was written down: not a cause without an alert, nor what a person did elsewhere."
     return (
+        "An episode is one alert on one target, from its beginning to its end. A runbook says what to do about alerts.",
+        "In mode shadow it only watches, in approve it asks a person each time, in auto it acts by itself.",
         f"It is judged once it is over or with people, and no earlier than {watch} after the moment to act.",
         f"It counts as wrong when it was over by itself within {soon} of that moment, or when within {watch}:",
         *(f"- {one};" for one in found),
