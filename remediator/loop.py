@@ -207,6 +207,7 @@ class Loop:
             approvals_waiting=sum(row.refused == "needs_approval" for row in rows),
             storm=storm is not None,
             demoted=frozenset(one.runbook for one in demoted),
+            journal_room=journal.room(),
         )
 
     async def _wake_on_stop(self) -> None:

@@ -49,3 +49,13 @@ async def test_a_dead_letter_of_before_a_restart_is_told_once(tmp_path: Path) ->
         await Loop(engine, lambda row: [])._tell_dead_letters()
         assert len(told(world, "RemediatorDeadLetter")) == 3
         assert "2 not_json" in world.pages[-1].summary
+
+
+async def test_the_room_of_the_journal_is_in_what_stands(tmp_path: Path) -> None:
+    """Read with the gauges, so that the alert on it sees the volume as it is."""
+    world = SimWorld(5)
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        now = await Loop(engine, lambda row: []).standing()
+        assert now is not None
+        assert now.journal_room == journal.room()
+        assert 0 < (now.journal_room or 0) <= 1
