@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
@@ -42,6 +43,7 @@ from remediator.planner import (
     View,
     Wait,
     WouldAct,
+    digest_of,
     next_step,
 )
 from remediator.ports import Diagnoses, People, Sight
@@ -170,8 +172,8 @@ class Engine(Acting):
                 return await self._record_proof(run, step)
             case HandOver():
                 await self._hand_over(run, step)
-            case Close(reason, sentence):
-                return await self._close(run, reason, sentence)
+            case Close():
+                return await self._close(run, step)
         return None
 
     # -- looking ----------------------------------------------------------------------------------------
@@ -214,7 +216,8 @@ class Engine(Acting):
         """Write down what is not done: by a shadow, before a person's yes, or for a while."""
         match step:
             case WouldAct(rung, world):
-                await self.episodes.append(run, Kind.WOULD_ACT, self._proposal(rung, world))
+                data = self._proposal(rung, world) | {"digest": digest_of(rung, world)}
+                await self.episodes.append(run, Kind.WOULD_ACT, data)
             case Allowed(rung, waits):
                 await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits})
             case AskApproval(rung, world, digest, good_until, persons, attempt):
@@ -269,10 +272,11 @@ class Engine(Acting):
         await self._tell_standing(run)
         return await self._steps(run)
 
-    async def _close(self, run: Run, reason: str, sentence: str) -> float:
-        event = await self.episodes.event(
-            run.episode, run.ledger.seq + 1, Kind.CLOSED, {"reason": reason, "sentence": sentence}
-        )
+    async def _close(self, run: Run, step: Close) -> float:
+        data: dict[str, Any] = {"reason": step.reason, "sentence": step.sentence}
+        if step.changed:
+            data["changed"] = True
+        event = await self.episodes.event(run.episode, run.ledger.seq + 1, Kind.CLOSED, data)
         await self.journal.append([event], close=True)
         await self._tell_standing(run, resolved=True)
         self.episodes.take(run, [event])

@@ -149,7 +149,8 @@ class Docker(Strict):
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
     prune: Prune | None = None
-    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it."""
+    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it. `null` says so
+    aloud, and `prepctl runbook:check` then asks no more."""
 
 
 class Probe(Strict):
@@ -298,6 +299,38 @@ class Guards(Strict):
     """A step of the wall clock, or a journal ahead of it, by more than this stops new intents."""
 
 
+class Promotion(Strict):
+    """When a runbook is ready for more: what `prepctl shadow:report` and `runbook:promote` go by.
+
+    docs/trust-by-steps.md says what each counts, and why its floor is there.
+    """
+
+    window: Duration = Field(default=30 * 86400.0, ge=7 * 86400.0, le=90 * 86400.0)
+    """Only episodes of the last so long are evidence."""
+    watch: Duration = Field(default=600.0, ge=300.0, le=3600.0)
+    """For so long after the moment to act, what speaks against it is looked for; before that nothing is judged."""
+    heals_within: Duration = Field(default=120.0, ge=30.0, le=3600.0)
+    """What heals by itself so soon after the moment to act would have been acted on for nothing."""
+    returns_within: Duration = Field(default=3600.0, ge=300.0, le=86400.0)
+    """The same alert for the same target so soon after its end has come back."""
+    approve_episodes: int = Field(default=5, ge=3)
+    """Ready for approve: at least so many judged episodes in which it would have acted ..."""
+    approve_days: int = Field(default=3, ge=2)
+    """... on so many different days ..."""
+    approve_wrong: float = Field(default=0.2, ge=0.0, le=0.2)
+    """... and at most this share of them would have been wrong."""
+    auto_episodes: int = Field(default=20, ge=10)
+    """Ready for auto: at least so many judged episodes in which it would have acted, or has ..."""
+    auto_days: int = Field(default=7, ge=5)
+    """... on so many different days ..."""
+    auto_wrong: float = Field(default=0.05, ge=0.0, le=0.05)
+    """... at most this share of them wrong ..."""
+    auto_fixed: int = Field(default=5, ge=3)
+    """... so many really done, after a person's yes, and proven fixed: a shadow cannot show that an action helps ..."""
+    auto_recurrence: int = Field(default=4, ge=1, le=10)
+    """... and at most so many of them on one target within 7 days: what returns so often has a cause."""
+
+
 class Settings(Strict):
     """Everything the remediator is told at start."""
 
@@ -332,6 +365,7 @@ class Settings(Strict):
     redis: Mapping[str, Redis] = {}
     """By the value of the alert's `service` label; to be restarted it stands under `services` too."""
     guards: Guards = Guards()
+    promotion: Promotion = Promotion()
     never: tuple[str, ...] = ("docker-gate", "prometheus", "alertmanager", "remediator", "exporter", "postgres")
     """Services that are never acted on: what the remediator stands on, and primary databases."""
     log_format: Literal["console", "json"] = "json"

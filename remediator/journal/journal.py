@@ -27,6 +27,7 @@ from remediator.journal.values import (
     EpisodeRow,
     InboxRow,
     Pause,
+    Promoted,
     Routed,
     Running,
     Storm,
@@ -228,6 +229,10 @@ class Journal(Replica):
         """All events of an episode. Raises events.Unknown when a newer program wrote one."""
         return await self._store.read(lambda tx: lines.of_episode(tx, episode))
 
+    async def histories(self, episodes: Sequence[str]) -> dict[str, list[Event] | None]:
+        """All events of some episodes; None for one that a newer program wrote to. Ask for a hundred at a time."""
+        return await self._store.read(lambda tx: lines.of_episodes(tx, episodes))
+
     async def append(
         self,
         events: Sequence[Event],
@@ -380,6 +385,11 @@ class Journal(Replica):
         if restored:
             await self.nudge()
         return restored
+
+    async def promoted(self, said: Promoted) -> None:
+        """Note that a person gives a runbook another mode; the mode itself stands in the configuration."""
+        token = uuid.uuid4().hex
+        await self._store.write(lambda tx: watch.promoted(tx, token, said))
 
     async def demoted(self) -> list[Demotion]:
         """Runbooks that may only ask for approval now."""

@@ -17,6 +17,7 @@ from remediator.api import About, Api
 from remediator.approvals import Approvals
 from remediator.commands import Commands
 from remediator.openapi import described
+from remediator.shadow_api import Shadow
 from tests.integration.adapting import written
 from tests.support.episodes import write
 from tests.support.http_side import API_TOKEN, TOKEN, open_journal
@@ -32,7 +33,8 @@ def test_every_route_is_described() -> None:
     """A route without its description, or a description without its route, is missed here."""
     nothing = cast(Any, None)
     api = Api(nothing, nothing, nothing, lambda: (), nothing, About("test", "test", "shadow", "digest"))
-    routes = [*api.routes(), *Approvals(nothing, api).routes(), *Commands(nothing, api, dict).routes()]
+    others = (Approvals(nothing, api), Commands(nothing, api, dict), Shadow(nothing, api, nothing, nothing))
+    routes = [*api.routes(), *(route for each in others for route in each.routes())]
     served = [(route.method, route.path) for route in routes if route.path.startswith("/api/")]
     assert sorted(served) == sorted(described())
 
