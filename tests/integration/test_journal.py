@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -71,6 +72,16 @@ async def sql(journal: Journal, statement: str) -> None:
         tx.run(text(statement))
 
     await journal._store.write(run)
+
+
+def test_room_is_told_of_a_file_only(journal: Journal, tmp_path: Path) -> None:
+    """What `df` says of its file system; the disk of a PostgreSQL is that server's."""
+    if journal._store.shared:
+        assert journal.room() is None
+        return
+    found, told = shutil.disk_usage(tmp_path), journal.room()
+    assert told is not None
+    assert abs(told - found.free / found.total) < 0.02
 
 
 class TestTables:

@@ -18,7 +18,7 @@ import pytest
 from remediator.engine import Engine
 from remediator.events import OWN, Event, Kind
 from remediator.journal import Journal
-from remediator.planner import digest_of_preview
+from remediator.sameness import digest_of_preview
 from remediator.settings import Promotion
 from remediator.shadow import Came, Seen, Wrong
 from remediator.shadow_report import Past, report
