@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dashboards.parts import scoped, spoken
-from dashboards.preview import PreviewError, _seconds, _tile, named, number
+from dashboards.preview import PreviewError, _limits, _seconds, _tile, named, number
 from dashboards.queries import filled
 from tests.e2e.panels import Value, beyond, crossed
 
@@ -80,6 +80,14 @@ def test_a_tile_is_a_word_or_a_coloured_number() -> None:
         assert _tile(panel, "x", {"metric": {}, "value": [0, value]})["colour"] == colour
     panel["fieldConfig"]["defaults"]["mappings"] = words
     assert _tile(panel, "", {"metric": {}, "value": [0, "1"]})["text"] == "up"
+
+
+def test_a_threshold_line_has_its_alerts_colour() -> None:
+    """Above: what begins there; below: what ends there."""
+    above = [{"color": "green"}, {"value": 0.8, "color": "orange"}, {"value": 0.9, "color": "red"}]
+    below = [{"color": "red"}, {"value": 0.03, "color": "orange"}, {"value": 0.1, "color": "green"}]
+    assert [each["colour"] for each in _limits(above)] == ["orange", "red"]
+    assert [each["colour"] for each in _limits(below)] == ["red", "orange"]
 
 
 def values(*numbers: float, series: str = "a") -> list[Value]:
