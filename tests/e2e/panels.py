@@ -24,6 +24,8 @@ LIMIT_SECONDS = 0.100
 LOOKS = 3
 RATE = "10s"
 """Grafana's $__rate_interval where Prometheus scrapes each 2 s: four scrapes at least, and the step."""
+SCRAPED = 5.0
+"""Seconds after which what has happened is in Prometheus, and what is reckoned from it: two scrapes, and a round of the rules."""
 LEFT_OFF = {
     ("service-health", "Certificate: time left"): "no probe of the shipped configuration speaks TLS",
     ("service-health", "Oldest of the newest backups"): "the shipped configuration watches no backup",
@@ -106,7 +108,8 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
     """The panels with a threshold of the alert that fired crossed it, and had not before; what else the fault concerns went
     beyond where it had been."""
     prometheus = preview.Prometheus(stack.url("prometheus"))
-    fault, end = story.times["fault"], story.times.get("closed") or time.time()
+    fault, end = story.times["fault"], (story.times.get("closed") or time.time()) + SCRAPED
+    time.sleep(max(0.0, end - time.time()))
     wrong, looked = [], 0
     for uid, panel in _all_panels():
         place = (uid, panel["title"])
