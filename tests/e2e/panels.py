@@ -46,16 +46,15 @@ _ENGINE = (
     ("business-metrics", "Checks in 5 minutes"),
     ("slo", "Bad events in an hour"),
 )
+_CPU = (("golden-signals", "Saturation: PostgreSQL's CPU"), ("service-health", "CPU of its limit"))
 _STREAMS = (("golden-signals", "Replica streams"), ("service-health", "Link streams, by side"))
 CONCERNED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ComplianceChecksSlow": _ENGINE,
     "ComplianceStalled": _ENGINE[:2],
     "ContainerDown": (("service-health", "Container runs"),),
     "ContainerUnhealthy": (("service-health", "Container is unhealthy"),),
-    "DatabaseLongRunningQuery": (
-        ("golden-signals", "Saturation: PostgreSQL's CPU"),
-        ("service-health", "CPU of its limit"),
-    ),
+    "DatabaseCpuSaturated": _CPU,
+    "DatabaseLongRunningQuery": _CPU,
     "RedisConnectionsHigh": (("service-health", "Clients"),),
     "RedisDown": (("golden-signals", "Redis"),),
     "ReplicaNotStreaming": _STREAMS,
