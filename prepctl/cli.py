@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -19,8 +18,12 @@ from urllib.parse import quote
 import typer
 
 from prepctl import raw, show
+from prepctl.asked import AsJson, Asked, Reason
+from prepctl.asked import as_json as _as_json
+from prepctl.asked import asked_of as _asked
 from prepctl.cli_files import app as files
 from prepctl.cli_files import duration
+from prepctl.cli_trust import app as trust
 from prepctl.client import Client
 from prepctl.diagnoses import health
 from prepctl.diagnoses.app import app as diagnoses
@@ -41,17 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON, for scripts.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal and is shown to everyone.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options before the command."""
-
-    client: Client
-    who: str
 
 
 @app.callback()
@@ -78,17 +70,6 @@ def _login() -> str:
     except (KeyError, OSError):  # a container's user id without a name
         name = f"uid-{os.getuid()}"
     return f"{name}@{socket.gethostname()}"
-
-
-def _asked(context: typer.Context) -> Asked:
-    asked = context.obj
-    if not isinstance(asked, Asked):
-        raise Failure(Exit.USAGE, "prepctl was called without its options.")
-    return asked
-
-
-def _as_json(answer: Any) -> None:
-    typer.echo(json.dumps(answer, indent=2, sort_keys=True))
 
 
 # -- episodes -----------------------------------------------------------------------------------------
@@ -487,3 +468,4 @@ def health_check(
 
 app.add_typer(files)
 app.add_typer(diagnoses)
+app.add_typer(trust)

@@ -47,7 +47,7 @@ class Loop:
     busy: Callable[[], bool] = lambda: False
     alive: float = 0.0
     watch: Watch = field(init=False)
-    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
     _due: float | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +77,10 @@ class Loop:
         try:
             claims = await journal.take_in(self.split, PARALLEL - len(self._running), ROUTED)
             for claim in claims:
-                self._running[claim.episode] = group.create_task(self._drive(claim))
+                # By turn, not by episode: given back, it may be claimed again before its turn is quite over.
+                turn = group.create_task(self._drive(claim))
+                self._running.add(turn)
+                turn.add_done_callback(self._running.discard)
             if claims:
                 await self.watch.tick()  # a storm begins with what came in, not with the next turn
             self.alive = self.engine.clock.boottime()
@@ -112,7 +115,6 @@ class Loop:
             # not renewed any more: should this fail as well, the lease runs out and it is claimed anew
             await self._try(functools.partial(self._give_back, claim.episode))
         finally:
-            del self._running[claim.episode]
             self.engine.journal.wake.set()
 
     async def _give_back(self, episode: str) -> None:
@@ -121,7 +123,7 @@ class Loop:
 
     async def _finish(self) -> bool:
         """Let running steps end; cancel what does not, which writes its doubt."""
-        running = list(self._running.values())
+        running = list(self._running)
         if not running:
             return True
         _, late = await asyncio.wait(running, timeout=GRACE)
@@ -150,31 +152,27 @@ class Loop:
             await self.engine.clock.sleep(WATCH)
 
     async def _sweeps(self) -> None:
-        """Each minute: wake what nobody would wake, and tell people of bodies that could not be read."""
-        known: int | None = None
+        """Each minute: wake what nobody would wake, tell people of bodies that could not be read, look for standbys."""
         while True:
             await self._try(self.engine.journal.sweep)
-            known = await self._tell_dead_letters(known)
+            await self._try(self.engine.journal.look_for_standbys)
+            await self._try(self._tell_dead_letters)
             await self.engine.clock.sleep(60.0)
 
-    async def _tell_dead_letters(self, known: int | None) -> int | None:
-        """An alert may be in a body that cannot be read: people must know that there is one."""
-        try:
-            causes = await self.engine.journal.dead_letters()
-        except JournalError as error:
-            log.error("journal does not answer", why=str(error))
-            return known
+    async def _tell_dead_letters(self) -> None:
+        """An alert may be in a body that cannot be read: people must know of each, also of one before a restart."""
+        journal = self.engine.journal
+        causes = await journal.dead_letters()
         count = sum(causes.values())
-        if known is not None and count > known:
-            words = ", ".join(f"{number} {cause}" for cause, number in sorted(causes.items()))
-            summary = f"Deliveries that cannot be read were kept as dead letters ({words} in all)."
-            steps = "See who posts to the webhook, and Alertmanager's version. The alerts were read back from it."
-            name, symptom = "RemediatorDeadLetter", "remediator-dead-letter"
-            told = await self.engine.people.post(
-                [OwnAlert(name, "P2", "remediator", symptom, "dead-letters", summary, steps)]
-            )
-            return count if told else known
-        return count
+        if count <= await journal.dead_letters_told():
+            return
+        words = ", ".join(f"{number} {cause}" for cause, number in sorted(causes.items()))
+        summary = f"Deliveries that cannot be read were kept as dead letters ({words} in all)."
+        steps = "See who posts to the webhook, and Alertmanager's version. The alerts were read back from it."
+        name, symptom = "RemediatorDeadLetter", "remediator-dead-letter"
+        alert = OwnAlert(name, "P2", "remediator", symptom, "dead-letters", summary, steps)
+        if await self.engine.people.post([alert]):
+            await journal.dead_letters_are_told(count)
 
     async def _active_alerts(self) -> None:
         """At start, each minute, and when a delivery could not be read in full."""
@@ -211,6 +209,7 @@ class Loop:
             approvals_waiting=sum(row.refused == "needs_approval" for row in rows),
             storm=storm is not None,
             demoted=frozenset(one.runbook for one in demoted),
+            journal_room=journal.room(),
         )
 
     async def _wake_on_stop(self) -> None:

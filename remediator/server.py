@@ -44,6 +44,7 @@ from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.settings import Settings
+from remediator.shadow_api import Shadow
 from remediator.sight import Sight
 from remediator.webhook import Batcher, Intake, Splitter
 
@@ -157,7 +158,9 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
         commands = Commands(journal, api, lambda: engine.actions)
-        routes = [*intake.routes(), *api.routes(), *answers.routes(), *commands.routes(), *pages.routes()]
+        shadow = Shadow(journal, api, lambda: engine.settings, books)
+        ours = (intake, api, answers, commands, shadow, pages)
+        routes = [route for each in ours for route in each.routes()]
         runner, listener = await _listen(settings, routes)
         spare = redis_spare.keep(lambda: engine.settings)
         work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare)

@@ -26,7 +26,8 @@ from demo.drills import (
 from demo.drills.base import Drill, Story
 from demo.drills.registry import ALL, TOUR
 from demo.stack import BUILD, PROJECT, Stack, StackError, wait_for
-from tests.e2e import replay
+from tests.e2e import panels, replay
+from tests.support.run import Run
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -60,9 +61,11 @@ SIDE_BY_SIDE = (*TOUR, redis_connection_failures.HEALS, replica_not_streaming.HE
 """Each on a target of its own: none is refused for the sake of another."""
 
 
-def test_four_faults_heal(tmp_path: Path) -> None:
+def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
     """The tour (a runaway query, a leaking engine), a Redis without connections and a hung replica on one stack: each mended
     once, each proven, nobody else touched; what was recorded fires at the same minute in promtool.
+
+    The dashboards have something to show in every panel, and show each of the faults.
     """
     with stack_in("auto") as stack:
         for drill in SIDE_BY_SIDE:
@@ -70,6 +73,9 @@ def test_four_faults_heal(tmp_path: Path) -> None:
             replay.held(stack, story, tmp_path)
             waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.runbook)
             assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
+            panels.moved(stack, drill, story)
+        panels.answered(stack)
+        panels.pictured(stack, run, BUILD.parent / "dashboards")
 
 
 def test_a_container_that_is_down_is_started(tmp_path: Path) -> None:
@@ -179,6 +185,7 @@ def test_every_drill_ends_as_it_must(tmp_path: Path) -> None:
                 story = held(drill, stack)
                 if "firing" in story.times:
                     replay.held(stack, story, tmp_path)
+                    panels.moved(stack, drill, story)
                 rows.append(table.Row.of(drill, story, stack))
                 print(f"{drill.name}: {rows[-1].as_json()}", flush=True)
             except AssertionError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import (
+    SICK,
     STALLED,
     Remediator,
     SickService,
@@ -17,7 +18,7 @@ from tests.support.remediation import (
     restart_book,
     service_entries,
 )
-from tests.support.servers import Run, wait_until
+from tests.support.servers import Run, fetch, wait_until
 
 NAME = "closed"
 LONGER = 2.0  # seconds after the refusal for which nothing may happen: it decides again meanwhile
@@ -150,5 +151,35 @@ def test_from_the_rule_to_the_repair(world: World, service: SickService) -> None
     with remediator(world, service) as ours:
         world.deliver(service.name, ours)
         ours.wait_event("opened")
+        ours.wait_event("verdict", deadline=60)
+        assert service.effects == 1
+
+
+def receiver_of(world: World, service: SickService) -> str:
+    """To whom Alertmanager routes this service's alert; "" while it does not hold it."""
+    active = fetch(f"{world.alertmanager.url}/api/v2/alerts?active=true&filter=service%3D%22{service.name}%22").json()
+    found = [alert["receivers"][0]["name"] for alert in active if alert["labels"]["alertname"] == SICK]
+    return found[0] if found else ""
+
+
+def test_an_alert_that_was_never_delivered_is_read_back_at_start(world: World, service: SickService) -> None:
+    """Lost by whoever took it before: the new process has it from Alertmanager, and remediates once. No webhook leads to it."""
+    receiver = wait_until(lambda: receiver_of(world, service), "Alertmanager to know it", 30, 0.2)
+    with remediator(world, service, alertmanager={"receiver": receiver}) as ours:
+        ours.wait_event("opened", deadline=20)
+        ours.wait_event("verdict", deadline=60)
+        assert service.effects == 1
+
+
+@pytest.mark.campaign(seconds=100)
+@pytest.mark.timeout(200)
+def test_an_alert_that_was_never_delivered_is_read_back_within_a_minute(world: World, service: SickService) -> None:
+    """As above, lost while the process runs."""
+    receiver = wait_until(lambda: receiver_of(world, service), "Alertmanager to know it", 30, 0.2)
+    service.heal()
+    wait_until(lambda: not receiver_of(world, service), "Alertmanager to forget it", 30, 0.2)
+    with remediator(world, service, alertmanager={"receiver": receiver}) as ours:
+        service.sicken()
+        ours.wait_event("opened", deadline=75)
         ours.wait_event("verdict", deadline=60)
         assert service.effects == 1
