@@ -29,20 +29,13 @@ def connections(stack: Stack) -> dict[int, str]:
 
 
 @contextmanager
-def every_connection_leaked(stack: Stack, story: Story) -> Iterator[None]:
-    """The same until none is left: nobody gets in any more, the remediator neither."""
-    with leaked_connections(stack, story, spare=0):
-        yield
-
-
-@contextmanager
-def leaked_connections(stack: Stack, story: Story, spare: int = 3) -> Iterator[None]:
+def leaked_connections(stack: Stack, story: Story) -> Iterator[None]:
     """A reporting client opens connections until three are left, and gives none back."""
     story.notes["started_at"] = str(started_at(stack, "redis"))
     exporters = [number for number, name in connections(stack).items() if name == "prep_exporter"]
     story.notes["exporter"] = ",".join(map(str, sorted(exporters)))
     story.times["fault"] = time.time()
-    process = stack.start_fault("leak-redis", "--spare", str(spare), "--seconds", "240")
+    process = stack.start_fault("leak-redis", "--spare", "3", "--seconds", "240")
     try:
         said = first_json(process, ("connections", "most"))
         story.notes["fault"] = f"{said['connections']} of {said['most']} connections of Redis leaked"
@@ -160,13 +153,4 @@ EXPORTER_BLIND = Drill(
     untouched=True,
     meanwhile=refused_as("vantage_disagrees"),
 )
-FULL = Drill(
-    "redis-connections-all-taken",
-    "A client leaks every connection that Redis has",
-    "redis-connection-failures",
-    ("RedisConnectionsHigh", "RedisRejectsConnections"),
-    every_connection_leaked,
-    inspect_closed,
-    seconds=240.0,  # it is refused until the leaked ones are idle for long enough, and asked again a minute later
-)
-DRILLS = (HEALS, FULL, KEEPS_SESSIONS, EXPORTER_BLIND)
+DRILLS = (HEALS, KEEPS_SESSIONS, EXPORTER_BLIND)
