@@ -84,7 +84,7 @@ def _by_level() -> Panel:
     return trend(
         About(
             "Alerts that fire, by level",
-            "How many fire, by severity. `none` is Watchdog alone: it always fires, so that silence is news.",
+            "How many fire, by severity. The level none is Watchdog alone: it always fires, so that silence is news.",
             "No alert fires, not even Watchdog: look whether Prometheus evaluates its rules.",
         ),
         Series('count by (severity) (ALERTS{alertstate="firing"})', "{{severity}}"),

@@ -46,6 +46,12 @@
     place.textContent = written(Number(place.dataset.value), place.dataset.unit, decimals);
   }
 
+  // A series' name and its value at the end, if it still has one there.
+  const now = (line, unit) => {
+    const last = written(line.values.slice(-2).findLast((value) => value !== null), unit);
+    return [line.name || "value", ...(last ? [last] : [])].join(": ");
+  };
+
   // Thresholds and marks, over the lines.
   const over = (chart) => (plot) => {
     const { ctx, bbox } = plot;
@@ -91,7 +97,7 @@
       scales: { y: { range: range(chart) } },
       axes: [axis, { ...axis, size: 70, values: (_, ticks) => ticks.map((tick) => written(tick, chart.unit)) }],
       series: [{}, ...chart.lines.map((line, index) => ({
-        label: `${line.name || "value"}: ${written(line.values.findLast((value) => value !== null), chart.unit)}`,
+        label: now(line, chart.unit),
         stroke: palette[index % palette.length],
         width: 1.5,
         spanGaps: false,

@@ -15,7 +15,7 @@ from typing import Any
 from dashboards import preview
 from dashboards.queries import Query, committed, filled, panels, queries
 from demo.drills.base import Drill, Story
-from demo.stack import Stack
+from demo.stack import Stack, wait_for
 from tests.support.browser import Chromium
 from tests.support.panels import named_alerts, steps
 from tests.support.run import Run
@@ -44,13 +44,12 @@ ALWAYS = (
 _ENGINE = (
     ("business-metrics", "Sessions of the rule engine"),
     ("business-metrics", "Checks in 5 minutes"),
-    ("slo", "Bad events in an hour"),
 )
 _CPU = (("golden-signals", "Saturation: PostgreSQL's CPU"), ("service-health", "CPU of its limit"))
 _STREAMS = (("golden-signals", "Replica streams"), ("service-health", "Link streams, by side"))
 CONCERNED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ComplianceChecksSlow": _ENGINE,
-    "ComplianceStalled": _ENGINE[:2],
+    "ComplianceStalled": _ENGINE,
     "ContainerDown": (("service-health", "Container runs"),),
     "ContainerUnhealthy": (("service-health", "Container is unhealthy"),),
     "DatabaseCpuSaturated": _CPU,
@@ -60,6 +59,10 @@ CONCERNED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ReplicaNotStreaming": _STREAMS,
 }
 """What a fault shows in beside the panels that have a threshold of its alert, by the alert that fired."""
+
+
+BAD_EVENTS = "Bad events in an hour"
+"""Of the dashboard `slo`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,17 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
             )
     assert looked, f"no panel has anything to do with {story.alert}"
     assert not wrong, "\n".join(wrong)
+
+
+def burned(stack: Stack, since: float) -> None:
+    """The slow checks of a drill begun at `since` are bad events of their objective, a minute later at most: its rules run once
+    a minute."""
+    prometheus = preview.Prometheus(stack.url("prometheus"))
+    panel = next(panel for panel in panels(committed()["slo"]) if panel["title"] == BAD_EVENTS)
+    before = list(_values(prometheus, panel, since - 6, since - 1))
+    wait_for(
+        f"{BAD_EVENTS} to rise", lambda: beyond(before, list(_values(prometheus, panel, since, time.time()))), 75, 2.0
+    )
 
 
 def _all_panels() -> Iterator[tuple[str, Mapping[str, Any]]]:

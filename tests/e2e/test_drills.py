@@ -67,6 +67,7 @@ def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
 
     The dashboards have something to show in every panel, and show each of the faults.
     """
+    begun: dict[str, float] = {}
     with stack_in("auto") as stack:
         for drill in SIDE_BY_SIDE:
             story = held(drill, stack)
@@ -74,6 +75,8 @@ def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
             waited = story.times["intent"] - story.times["webhook"] - tour.settle_of(stack.config, drill.runbook)
             assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
             panels.moved(stack, drill, story)
+            begun[drill.name] = story.times["fault"]
+        panels.burned(stack, begun[compliance_engine_slow.HEALS.name])
         panels.answered(stack)
         panels.pictured(stack, run, BUILD.parent / "dashboards")
 

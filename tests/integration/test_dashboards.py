@@ -42,6 +42,8 @@ def prometheus(run: Run) -> Iterator[PrometheusServer]:
     exporter, page = _exporter(run, platform)
     server = _prometheus(run, page, platform.url("compliance").removeprefix("http://"))
     try:
+        # A cursor counts from the first scrape on: what is done before it would be in no number.
+        server.wait_for("prep_compliance_check_duration_seconds_count", deadline=60)
         _use(platform)
         _settled(server)
         yield server
