@@ -122,7 +122,7 @@ def _sorted(past: Past, fired: Sequence[Firing], settings: Settings, books: Sequ
 
 
 def _is_echo(events: Sequence[Event]) -> bool:
-    """Opened late and closed again without a decision: an earlier episode's alert went on firing (`keep_firing_for`)."""
+    """Opened late, closed without a decision: an earlier episode's alert went on firing (`keep_firing_for`)."""
     late = events[0].at > float(events[0].data["alert"]["starts_at"]) + ECHO
     decided = DECIDED & {event.kind for event in events}
     return late and not decided and events[-1].kind is Kind.CLOSED

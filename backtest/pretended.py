@@ -30,8 +30,8 @@ ASSUMED: Mapping[str, str] = {
     "evidence": "The evidence could be captured.",
     "effect": "What would have been done changed nothing: the world went on as recorded. So a fault that lasted takes "
     "the ladder to its end, and limits are charged for it.",
-    "proof": "Of the proof only one thing is known: whether the alert's rule was true. Not true for the hold time counts "
-    "as proven.",
+    "proof": "Of the proof only one thing is known: whether the alert's rule was true. Not true for the hold time "
+    "counts as proven.",
     "rules": "The rules are those that Prometheus has loaded now.",
     "delivery": "Alertmanager delivered at once, and an alert's end at the next minute (the shipped route).",
     "budget": "The automation's own budget demotes no runbook, since no verdict is known.",

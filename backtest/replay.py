@@ -143,7 +143,7 @@ class Replay:
     @contextlib.asynccontextmanager
     async def _engine(self) -> AsyncIterator[tuple[Engine, PatientJournal]]:
         journal = await PatientJournal.open(
-            remediator_settings.Journal(url="sqlite:///:memory:"),
+            self._settings.journal,
             owner="backtest",
             clock=self._clock,
             mode="auto",
@@ -244,8 +244,8 @@ class Replay:
             return min(max(due, ledger.approval.good_until), stale)
         if ledger.refused in OF_THE_WORLD:
             return max(due, stale)
-        if ledger.refused in (Reason.SETTLING, Reason.COOLDOWN) and ledger.earliest is not None:
-            return max(now + 0.1, min(ledger.earliest, stale))
+        if ledger.refused in (Reason.SETTLING, Reason.COOLDOWN) and (ledger.earliest or 0.0) > now:
+            return min(ledger.earliest or due, stale)
         if ledger.refused == Reason.RELEASING:
             return now + RELEASE_AGAIN
         return max(due, now + LIMITS_AGAIN) if ledger.refused else due
@@ -255,9 +255,10 @@ class Replay:
 
 
 def _unattended(settings: Settings) -> Settings:
-    """Mode auto, so that each runbook's own mode decides; no pause file; no budget, which rests on verdicts."""
+    """Mode auto, so that each runbook's own mode decides; no pause file; no budget, which rests on verdicts; no disk."""
     guards = settings.guards.model_copy(update={"budget_failures": 1_000_000})
-    changes = {"mode": "auto", "pause_file": Path("/nonexistent/backtest"), "guards": guards}
+    journal = remediator_settings.Journal(url="sqlite:///:memory:")
+    changes = {"mode": "auto", "pause_file": Path("/nonexistent/backtest"), "guards": guards, "journal": journal}
     return settings.model_copy(update=changes)
 
 

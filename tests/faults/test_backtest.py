@@ -1,0 +1,132 @@
+"""The backtest of what a real Prometheus recorded decides as the remediator did that lived through it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from backtest import command
+from backtest.outcome import State, decided
+from remediator.events import Event, Kind
+from tests.support.docker_engine import DockerEngine
+from tests.support.remediation import SICK, SLOW, Remediator, SickService, World, restart_book, service_entries
+from tests.support.servers import Run, wait_until
+
+SERVICES = ("mended", "spoiled", "lucky", "stubborn")
+SETTLE, COOLDOWN, PATIENCE = 4.0, 60.0, 8.0
+APART = 4.0  # seconds between the same decision here and there: two scrapes, two evaluations
+KINDS = (Kind.REFUSED, Kind.INTENT, Kind.NEEDS_APPROVAL, Kind.VERDICT, Kind.HANDED_OVER, Kind.CLOSED)
+
+
+@pytest.fixture
+def world(run: Run, docker_engine: DockerEngine) -> Iterator[World]:
+    with World(run, docker_engine, SERVICES) as world:
+        yield world
+
+
+def decisions(events: Sequence[Event]) -> list[str]:
+    """What was decided, in order: `refused cooldown`, `intent restart`, `verdict fixed`, …"""
+    words = {Kind.INTENT: "rung", Kind.NEEDS_APPROVAL: "rung", Kind.VERDICT: "verdict"}
+    return [f"{event.kind} {event.data[words.get(event.kind, 'reason')]}" for event in events if event.kind in KINDS]
+
+
+def lived(ours: Remediator, since: float) -> list[list[Event]]:
+    """The journal's episodes, oldest first."""
+    return [
+        [
+            Event(f"{each['seq']:032x}", row["id"], each["seq"], Kind(each["kind"]), each["at"], each["data"])
+            for each in ours.events(row["id"])
+        ]
+        for row in ours.episodes(since)
+    ]
+
+
+def backtest(ours: Remediator, since: float, until: float) -> dict[str, Any]:
+    out = io.StringIO()
+    stamps = [time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)) for at in (since, until)]
+    with contextlib.redirect_stdout(out):
+        code = command.main(["--config", str(ours.config), "--since", stamps[0], "--until", stamps[1], "--json"])
+    assert code == 0
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+def driven(ours: Remediator) -> list[dict[str, Any]]:
+    """Episodes that have a runbook; the second alert of a sick service has none."""
+    return [row for row in ours.episodes() if row["runbook"]]
+
+
+def closed(ours: Remediator, count: int) -> None:
+    """So many of them, and all closed."""
+    wait_until(
+        lambda: len(rows := driven(ours)) == count and all(row["closed_at"] for row in rows),
+        f"{count} closed episodes",
+        60,
+        0.3,
+        ours.story,
+    )
+
+
+def live_through(world: World, services: dict[str, SickService], ours: Remediator) -> None:
+    """Mended; the same again within the cooldown; symptom of a cause; gone before it settled; not mended by anything."""
+    mended, spoiled, lucky, stubborn = (services[name] for name in SERVICES)
+    mended.sicken()
+    closed(ours, 1)
+    mended.sicken()
+    ours.wait_reason("cooldown")
+    mended.heal()
+    closed(ours, 2)
+    world.metrics.set("prep_long_queries", 1, service="database")
+    world.prometheus.wait_for(f'ALERTS{{alertname="{SLOW}",alertstate="firing"}}')
+    spoiled.sicken()
+    ours.wait_reason("blocked_by_cause")
+    spoiled.heal()
+    closed(ours, 3)
+    world.metrics.set("prep_long_queries", 0, service="database")
+    lucky.sicken()
+    wait_until(lambda: len(driven(ours)) == 4, "an episode", 20, 0.1)
+    lucky.heal()
+    closed(ours, 4)
+    stubborn.incurable = True
+    stubborn.sicken()
+    ours.wait_event("handed_over", deadline=60)
+    stubborn.heal()
+    closed(ours, 5)
+
+
+def test_it_decides_as_the_remediator_did(world: World) -> None:
+    """Five episodes, one of each end: the same decisions in the same order, and effects at the same time."""
+    began = time.time() - 5
+    services = {name: world.service(name) for name in SERVICES}
+    book = restart_book(
+        SERVICES,
+        patience=PATIENCE,
+        match={"alertnames": [SICK], "jobs": ["prep-services"]},
+        blocked_by=[SLOW],
+        settle=f"{SETTLE:g}s",
+        limits={"cooldown": f"{COOLDOWN:g}s", "per_hour": 100, "per_day": 100},
+    )
+    world.metrics.set("prep_long_queries", 0, service="database")
+    with Remediator(world, [book], services=service_entries(services.values())) as ours:
+        for name in SERVICES:
+            world.deliver(name, ours)
+        live_through(world, services, ours)
+        rows = [events for events in lived(ours, began) if events[0].data.get("runbook")]
+        found = backtest(ours, began, time.time())
+    there = [(decisions(events), decided(events)) for events in rows]
+    assert [came.state for _, came in there] == [State.ACT, State.REFUSED, State.BLOCKED, State.OVER, State.ACT]
+    here = [each for each in found["shipped"]["episodes"] if each["runbook"]]
+    print(json.dumps(here, indent=1))
+    print(there)
+    assert [(each["state"], each["reason"]) for each in here] == [(c.state, c.reason or None) for _, c in there]
+    for each, (_, came) in zip(here, there, strict=True):
+        assert (each["rungs"], each["action"]) == (list(came.rungs), came.action or None)
+        assert (each["at"] is None) == (came.at is None)
+        assert came.at is None or abs(each["at"] - came.at) < APART, each["sentence"]
+    assert sum(service.effects for service in services.values()) == 2
