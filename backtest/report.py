@@ -24,6 +24,15 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One step: UNIX seconds, the event with the word that matters in it (`refused cooldown`), and a sentence."""
+
+    at: float
+    what: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """One alert on one target, and what would have come of it. Times are UNIX seconds.
 
@@ -32,7 +41,7 @@ class Episode:
                         or nothing would have been done
     unneeded            it ended by itself so soon that acting was not needed
     end_known           the recording has no gap where the alert ended
-    story               (UNIX seconds, sentence) of every step
+    story               every step
     """
 
     alertname: str
@@ -51,7 +60,7 @@ class Episode:
     healed_after: float | None
     unneeded: bool
     end_known: bool
-    story: tuple[tuple[float, str], ...] = ()
+    story: tuple[Told, ...] = ()
 
     @property
     def identity(self) -> tuple[str, str, float]:
@@ -75,7 +84,7 @@ class Episode:
             "rungs": list(self.rungs),
             "healed_after": self.healed_after,
             "unneeded": self.unneeded,
-            "story": [{"at": at, "sentence": said} for at, said in self.story],
+            "story": [{"at": step.at, "what": step.what, "sentence": step.sentence} for step in self.story],
         }
 
 
@@ -283,17 +292,28 @@ def _compared(came: Decided, healed: float | None, unneeded: bool, known: bool, 
     return came.sentence
 
 
-def _story(events: Iterable[Event]) -> Iterable[tuple[float, str]]:
-    """Sentences of the steps; an outcome says nothing here, and attempts have no identity."""
+def _story(events: Iterable[Event]) -> Iterable[Told]:
+    """The steps; an outcome says nothing here, and attempts have no identity."""
     for event in events:
-        if event.kind is Kind.INTENT:
-            yield event.at, f"Would {event.data['action']} on {event.data['resource']} (rung {event.data['rung']})."
-        elif event.kind is Kind.VERDICT:
-            yield event.at, f"As recorded, that would be: {narrative.line(event)}"
-        elif event.kind is Kind.DIAGNOSED:
-            yield event.at, "Evidence would be captured."
-        elif event.kind not in (Kind.OUTCOME, Kind.PROVING):
-            yield event.at, narrative.line(event)
+        if event.kind not in (Kind.OUTCOME, Kind.PROVING):
+            yield Told(event.at, what(event), _said(event))
+
+
+def what(event: Event) -> str:
+    """`refused cooldown`, `intent restart`, `verdict fixed`; of other events their kind."""
+    word = next((event.data[name] for name in ("reason", "verdict", "rung") if event.data.get(name)), "")
+    return f"{event.kind} {word}".strip()
+
+
+def _said(event: Event) -> str:
+    match event.kind:
+        case Kind.INTENT:
+            return f"Would {event.data['action']} on {event.data['resource']} (rung {event.data['rung']})."
+        case Kind.VERDICT:
+            return f"As recorded, that would be: {narrative.line(event)}"
+        case Kind.DIAGNOSED:
+            return "Evidence would be captured."
+    return narrative.line(event)
 
 
 def _cut_off(ended_at: float, gaps: Sequence[Span]) -> bool:

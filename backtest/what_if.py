@@ -56,7 +56,8 @@ def _book(wish: str, book: Runbook, number: str, value: str) -> Runbook:
 
 
 def _validated(wish: str, model: type[Any], data: dict[str, Any], name: str, value: str) -> Any:
-    given: int | str = int(value) if value.isdigit() else value
+    whole = model.model_fields[name].annotation is int  # a bare number of what has a unit says nothing
+    given: int | str = int(value) if whole and value.isdigit() else value
     try:
         return model.model_validate({**data, name: given})
     except (ValidationError, ValueError) as error:

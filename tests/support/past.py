@@ -102,9 +102,7 @@ class History:
         return frozenset(found)
 
 
-def _series(
-    out: IO[str], name: str, labels: Mapping[str, str], moments: Sequence[int], ones: frozenset[int]
-) -> None:
+def _series(out: IO[str], name: str, labels: Mapping[str, str], moments: Sequence[int], ones: frozenset[int]) -> None:
     said = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
     line = f"{name}{{{said}}}"
     out.writelines(f"{line} {'1' if at in ones else '0'} {at}\n" for at in moments)
