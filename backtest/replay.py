@@ -255,7 +255,7 @@ class Replay:
 
 
 def _unattended(settings: Settings) -> Settings:
-    """Mode auto, so that each runbook's own mode decides; no pause file, no disk, no budget, which rests on verdicts."""
+    """Mode auto, so that the runbook's own decides; no pause file, no disk, no budget, which rests on verdicts."""
     guards = settings.guards.model_copy(update={"budget_failures": 1_000_000})
     journal = remediator_settings.Journal(url="sqlite:///:memory:")
     changes = {"mode": "auto", "pause_file": Path("/nonexistent/backtest"), "guards": guards, "journal": journal}
