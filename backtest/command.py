@@ -97,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--unneeded-within",
-        default="2m",
+        default="",
         metavar="2m",
-        help="an alert that ended so soon after it would have acted needed nothing",
+        help="an alert that ended so soon after it would have acted needed nothing (default: promotion.heals_within)",
     )
     add("--step", default="", metavar="15s", help="between two looks (default: the shortest evaluation interval)")
     add("--episodes", action="store_true", help="list every episode with the sentence why")
@@ -137,7 +137,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         known=options.config is not None,
         wishes=tuple(options.wishes),
         step=_seconds(options.step, "--step"),
-        within=_seconds(options.unneeded_within, "--unneeded-within"),
+        within=_seconds(options.unneeded_within, "--unneeded-within") or settings.promotion.heals_within,
     )
 
 
