@@ -5,9 +5,11 @@ In: events, of a replay or of a remediator that lived. Out: a state, the reason 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from remediator import narrative
 from remediator.durations import human
@@ -53,7 +55,7 @@ class Decided:
 
 
 def decided(events: Sequence[Event]) -> Decided:
-    """By the event that counts most: an intent, a question to people, the last refusal that says why."""
+    """By what counts most: an intent, a question to people, the reason that forbade it for the longest time."""
     refusals = [event for event in events if event.kind is Kind.REFUSED and event.data["reason"] not in UNSAID]
     if intents := [event for event in events if event.kind is Kind.INTENT]:
         return _acted(State.ACT, intents, refusals)
@@ -63,7 +65,7 @@ def decided(events: Sequence[Event]) -> Decided:
     if handed and (handed[0].data["reason"] not in UNSAID or not refusals):
         return _handed_over(handed[0])
     if refusals:
-        return _refused(refusals[-1])
+        return _refused(_longest(events, refusals))
     if events[-1].kind is Kind.CLOSED:
         return Decided(State.OVER, "", narrative.line(events[-1]))
     return Decided(State.UNKNOWN, "", "The history ends before anything was decided.")
@@ -87,6 +89,18 @@ def _acted(state: State, events: Sequence[Event], refusals: Sequence[Event]) -> 
 
 def _handed_over(event: Event) -> Decided:
     return Decided(State.REFUSED, event.data["reason"], narrative.line(event), event.at)
+
+
+def _longest(events: Sequence[Event], refusals: Sequence[Event]) -> Event:
+    """The first refusal for the reason that stood longest; one that stands at the end stands for ever."""
+    decisions = [event for event in events if event.kind is not Kind.OBSERVED]
+    stood: dict[str, float] = {}
+    for event, following in pairwise([*decisions, None]):
+        if event in refusals and event is not None:
+            lasted = math.inf if following is None else following.at - event.at
+            stood[event.data["reason"]] = stood.get(event.data["reason"], 0.0) + lasted
+    reason = max(stood, key=lambda name: stood[name])
+    return next(event for event in refusals if event.data["reason"] == reason)
 
 
 def _refused(event: Event) -> Decided:

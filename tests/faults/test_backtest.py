@@ -32,8 +32,12 @@ def world(run: Run, docker_engine: DockerEngine) -> Iterator[World]:
 
 
 def decisions(events: Sequence[Event]) -> list[str]:
-    """What was decided, in order: `refused cooldown`, `intent restart`, `verdict fixed`, …"""
-    return [what(event) for event in events if event.kind in KINDS]
+    """What was decided, in order: `refused cooldown`, `intent restart`, `verdict fixed`, …
+
+    Not what the direct probe alone forbade, in the second between the target's recovery and its rule's: that no history holds.
+    """
+    said = [what(event) for event in events if event.kind in KINDS]
+    return [each for each in said if each != "refused vantage_disagrees"]
 
 
 def seen_for(world: World, service: str) -> None:

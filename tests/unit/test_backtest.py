@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backtest import command
 from backtest.deliveries import GROUP_INTERVAL, Firing, firings, merged, timeline
 from backtest.errors import Unusable
 from backtest.outcome import State, decided
 from backtest.past import moment
-from backtest.pretended import ASKS, FAMILIES, actions
+from backtest.pretended import ASKS, ASSUMED, FAMILIES, actions
 from backtest.spans import Series, Span, gaps, of_points
-from backtest.what_if import GUARDS, NUMBERS, changed
+from backtest.what_if import GUARDS, NUMBERS, changed, names
+from prepctl.plugins import GROUP
 from remediator.actions.registry import CLASSES, NAMES
 from remediator.alerts import parse
 from remediator.events import Event, Kind
 from remediator.settings import Guards
 from tests.unit import cases
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_800_000_000.0
 SET = {"labels": {"alertname": "Slow", "service": "a"}, "cut": False}
 
@@ -197,11 +204,34 @@ def test_one_word_for_each_end(events: list[tuple[Kind, dict[str, Any]]], state:
     assert came.sentence.endswith(".")
 
 
+def test_the_reason_that_stood_longest_counts() -> None:
+    """A second of another one at the end says less."""
+    at = iter((0.0, 600.0, 601.0))
+    events = told(refused("cooldown"), refused("vantage_disagrees"), closed("cleared"))
+    moved = [events[0], *(replace(event, at=NOW + next(at)) for event in events[1:])]
+    assert decided(moved).reason == "cooldown"
+
+
 def test_waiting_is_told() -> None:
     """It would have acted only after a refusal: for how long, and why."""
     came = decided(told(refused("cooldown"), INTENT))
     assert came.held == 10.0
     assert "after 10s of waiting (cooldown)" in came.sentence
+
+
+# -- the page, the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*ASSUMED, *names(), *(state.value for state in State)])
+def test_the_page_says_it(name: str) -> None:
+    """Every assumption, every number that may be set, every end."""
+    assert f"`{name}`" in (ROOT / "docs" / "backtest.md").read_text()
+
+
+def test_prepctl_finds_it() -> None:
+    """By its entry point, which loads."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert EntryPoint("backtest", project["entry-points"][GROUP]["backtest"], GROUP).load() is command.main
 
 
 # -- what stands in for the outside -------------------------------------------------------------------------
