@@ -33,8 +33,8 @@ ASSUMED: Mapping[str, str] = {
     "proof": "Of the proof only one thing is known: whether the alert's rule was true. Not true for the hold time "
     "counts as proven.",
     "rules": "The rules are those that Prometheus has loaded now.",
-    "delivery": "Alertmanager delivered every alert that a runbook matches, at once, and its end at the next minute (the "
-    "shipped route), without relabelling.",
+    "delivery": "Alertmanager delivered every alert that a runbook matches, at once, and its end at the next "
+    "minute (the shipped route), without relabelling.",
     "budget": "The automation's own budget demotes no runbook, since no verdict is known.",
     "footing": "The remediator, its journal and its clock were well all the time.",
 }

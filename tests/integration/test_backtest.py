@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -21,6 +21,7 @@ import yaml
 
 from backtest import command
 from remediator.narrative import clock
+from tests.support.browser import Chromium, audit
 from tests.support.past import History, prometheus
 from tests.support.prometheus import PrometheusServer
 from tests.support.run import Run
@@ -238,6 +239,20 @@ def test_the_page_has_the_facts_of_the_json(found: dict[str, Any], page: Path) -
     assert set(re.findall(r"https?://[^\s<\"]+", html)) <= set(re.findall(r"https?://[^\s<\"]+", json.dumps(found))) | {
         found["prometheus"]
     }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_can_be_read(run: Run, found: dict[str, Any], page: Path, scheme: Literal["light", "dark"]) -> None:
+    """In both colour schemes, by anybody (WCAG AA), without a fault of the browser; a bar leads to its episode."""
+    with Chromium(run) as chromium, chromium.person() as person:
+        person.page.emulate_media(color_scheme=scheme)
+        person.page.goto(page.as_uri())
+        assert audit(person.page) == []
+        assert person.faults == []
+        assert person.page.locator("svg").count() == 2
+        link = person.page.locator("svg a").first.get_attribute("href")
+        assert link is not None
+        assert person.page.locator(f"tr{link}").count() == 1
 
 
 def test_words_in_a_terminal(past: tuple[PrometheusServer, History], folder: Path) -> None:
