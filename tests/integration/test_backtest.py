@@ -20,6 +20,9 @@ import pytest
 import yaml
 
 from backtest import command
+from remediator import runbooks
+from remediator.actions.registry import PARAMS
+from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.narrative import clock
 from tests.support.browser import Chromium, audit
 from tests.support.past import History, prometheus
@@ -27,6 +30,7 @@ from tests.support.prometheus import PrometheusServer
 from tests.support.run import Run
 from tests.support.waiting import free_port
 
+ROOT = Path(__file__).resolve().parents[2]
 MINUTE, HOUR, DAY = 60, 3600, 86400
 LENGTH = DAY
 
@@ -265,6 +269,38 @@ def test_words_in_a_terminal(past: tuple[PrometheusServer, History], folder: Pat
     assert "3 would act (2 of them not needed), 1 refused (cooldown 1), 1 over before it would have acted." in out
     assert "The alert ended by itself 19m45s later." in out
     assert "Assumed, since no history of series holds it:" in out
+
+
+SHIPPED = runbooks.load(ROOT / "runbooks", PARAMS, DIAGNOSES, 15.0)
+TARGETS = {
+    "compliance-engine-slow": "python-compliance",
+    "payment-failures-spike": "payments",
+    "disk-space-full": "host",
+}
+ASKING = {"disk-space-full", "payment-failures-spike", "redis-down"}
+
+
+def test_every_shipped_runbook_has_a_past(run: Run) -> None:
+    """One alert each, an hour apart, with the shipped settings: it would act, or ask where it always asks."""
+    end = math.floor(time.time() / HOUR) * HOUR - HOUR
+    history = History(end - len(SHIPPED) * HOUR - HOUR, end)
+    for number, each in enumerate(SHIPPED):
+        at = (number + 1) * HOUR
+        by_part = {"postgres": "postgres", "redis": "redis", "replication": "postgres-replica"}
+        part = each.match.labels.get("component", "")
+        service = each.match.labels.get("service") or by_part.get(part) or TARGETS.get(each.name, "python-compliance")
+        labels = {**each.match.labels, "job": each.match.jobs[0], "path": "/" if "path" in each.target_labels else ""}
+        labels.pop("service", None)
+        history.alert(each.match.alertnames[0], service, (at, at + 20 * MINUTE), **labels)
+    for cause in {cause for each in SHIPPED for cause in each.blocked_by}:
+        history.alert(cause, "of-nobody")
+    with prometheus(run, history) as server:
+        config = ["--config", str(ROOT / "config" / "remediator.yml"), "--json"]
+        code, out, _ = backtest(server.url, ROOT / "runbooks", *config, since=history.begin, until=history.end)
+    assert code == 0
+    came = {each["runbook"]: (each["state"], each["sentence"]) for each in json.loads(out)["shipped"]["episodes"]}
+    wanted = {each.name: "would ask" if each.name in ASKING else "would act" for each in SHIPPED}
+    assert {name: state for name, (state, _) in came.items()} == wanted, came
 
 
 # -- what it cannot do ------------------------------------------------------------------------------------
