@@ -23,7 +23,7 @@ from remediator.engine import Engine
 from remediator.episodes import Episodes
 from remediator.errors import Transient
 from remediator.events import Event, Kind
-from remediator.journal import InboxRow, Journal, Routed
+from remediator.journal import Claim, InboxRow, Journal, Routed
 from remediator.ledger import Ledger
 from remediator.matching import key_of
 from remediator.reasons import Reason
@@ -178,13 +178,21 @@ class Replay:
         """Everything that is due now. Does a storm hold?"""
         while claims := await engine.journal.take_in(self._split, AT_ONCE, 4 * AT_ONCE):
             await watch.tick()
-            for claim in claims:
+            for claim in await self._in_order(claims):
                 self._journal.due.pop(claim.episode, None)
                 await engine.drive(claim)
                 self._sound(self._journal)
         await watch.tick()
         storm = await engine.journal.storm()
         return storm is not None
+
+    async def _in_order(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Most severe first as ever, then by age; episodes' ids are drawn anew each time, and must decide nothing."""
+        if len(claims) < 2:
+            return claims
+        found = {claim.episode: await self._journal.episode(claim.episode) for claim in claims}
+        order = {name: (row.severity or "P2", row.opened_at, row.key) for name, row in found.items() if row is not None}
+        return sorted(claims, key=lambda claim: order[claim.episode])
 
     def _split(self, row: InboxRow) -> list[Routed]:
         return split(row, self._books, self._settings.environment)

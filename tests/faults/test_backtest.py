@@ -20,7 +20,7 @@ from tests.support.remediation import SICK, SLOW, Remediator, SickService, World
 from tests.support.servers import Run, wait_until
 
 SERVICES = ("mended", "spoiled", "lucky", "stubborn")
-SETTLE, COOLDOWN, PATIENCE = 4.0, 60.0, 8.0
+SETTLE, COOLDOWN, PATIENCE = 8.0, 60.0, 8.0
 APART = 4.0  # seconds between the same decision here and there: two scrapes, two evaluations
 KINDS = (Kind.REFUSED, Kind.INTENT, Kind.NEEDS_APPROVAL, Kind.VERDICT, Kind.HANDED_OVER, Kind.CLOSED)
 
@@ -40,10 +40,10 @@ def decisions(events: Sequence[Event]) -> list[str]:
     return [each for each in said if each != "refused vantage_disagrees"]
 
 
-def seen_for(world: World, service: str) -> None:
+def seen_for(world: World, service: str, times: int = 5) -> None:
     """It fires for some evaluations: what comes and goes between two of them no history holds."""
     alert = f'ALERTS{{alertname="{SICK}",alertstate="firing",service="{service}"}}'
-    world.prometheus.wait_for(f"count_over_time({alert}[6s]) >= 5")
+    world.prometheus.wait_for(f"count_over_time({alert}[8s]) >= {times}")
 
 
 def lived(ours: Remediator, since: float) -> list[list[Event]]:
@@ -104,6 +104,7 @@ def live_through(world: World, services: dict[str, SickService], ours: Remediato
     world.prometheus.wait_for(f'ALERTS{{alertname="{SLOW}"}}', lambda found: not found)
     lucky.sicken()
     wait_until(lambda: len(driven(ours)) == 4, "an episode", 20, 0.1)
+    seen_for(world, "lucky", 3)
     lucky.heal()
     closed(ours, 4)
     stubborn.incurable = True

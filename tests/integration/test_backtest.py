@@ -205,6 +205,15 @@ def test_sentences_say_why(found: dict[str, Any]) -> None:
     assert "direct probe" in one(found, "long")["sentence"], "what was assumed is said beside what it decides"
 
 
+def test_the_same_past_gives_the_same_report(
+    past: tuple[PrometheusServer, History], folder: Path, found: dict[str, Any]
+) -> None:
+    """To the last word; a storm, too, in which all come at once."""
+    server, history = past
+    _, out, _ = backtest(server.url, folder, "--json", since=history.begin, until=history.end)
+    assert json.loads(out)["shipped"] == found["shipped"]
+
+
 def test_a_gap_is_told(found: dict[str, Any], past: tuple[PrometheusServer, History]) -> None:
     """From five minutes after the last sample, as Prometheus looks back that long."""
     ((start, end),) = past[1].away
