@@ -14,6 +14,7 @@ import pytest
 from backtest import command
 from backtest.outcome import State, decided
 from backtest.report import what
+from remediator import narrative
 from remediator.events import Event, Kind
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import SICK, SLOW, Remediator, SickService, World, restart_book, service_entries
@@ -110,8 +111,6 @@ def live_through(world: World, services: dict[str, SickService], ours: Remediato
     stubborn.incurable = True
     stubborn.sicken()
     ours.wait_event("handed_over", deadline=60)
-    stubborn.heal()
-    closed(ours, 5)
 
 
 @pytest.mark.timeout(300)
@@ -139,9 +138,13 @@ def test_it_decides_as_the_remediator_did(world: World) -> None:
     there = [(decisions(events), decided(events)) for events in rows]
     assert [came.state for _, came in there] == [State.ACT, State.REFUSED, State.BLOCKED, State.OVER, State.ACT]
     here = [each for each in found["shipped"]["episodes"] if each["runbook"]]
-    assert [(each["state"], each["reason"]) for each in here] == [(c.state, c.reason or None) for _, c in there]
+    told = "\n".join(f"{step['at']:.0f} {each['target']} {step['sentence']}" for each in here for step in each["story"])
+    lived_as = "\n".join(f"{event.at:.2f} {event.kind} {narrative.line(event)}" for events in rows for event in events)
+    said = f"the backtest:\n{told}\nthe remediator:\n{lived_as}"
+    ends = [(came.state, came.reason or None) for _, came in there]
+    assert [(each["state"], each["reason"]) for each in here] == ends, said
     for each, (order, came) in zip(here, there, strict=True):
-        assert [step["what"] for step in each["story"] if step["what"].partition(" ")[0] in KINDS] == order
+        assert [step["what"] for step in each["story"] if step["what"].partition(" ")[0] in KINDS] == order, said
         assert (each["rungs"], each["action"]) == (list(came.rungs), came.action or None)
         assert (each["at"] is None) == (came.at is None)
         assert came.at is None or abs(each["at"] - came.at) < APART, each["sentence"]
