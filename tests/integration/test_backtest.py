@@ -413,6 +413,7 @@ def test_three_days_cost_little(run: Run, tmp_path: Path) -> None:
     assert peak < MEGABYTES
 
 
+@pytest.mark.e2e
 @pytest.mark.campaign(seconds=180)
 @pytest.mark.timeout(300)
 def test_thirty_days_of_sixty_alerts(run: Run, tmp_path: Path) -> None:
