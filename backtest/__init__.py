@@ -1,0 +1,1 @@
+"""What the remediator would have done: recorded alerts through the real matching, guardrails, planner and engine."""
