@@ -165,10 +165,11 @@ class EventLine(Strict):
 
 
 class EpisodeStory(Strict):
-    """One episode with all its events in order."""
+    """One episode with all its events in order. `not_acted` says why nothing was done; null when something was."""
 
     episode: Episode
     why: str
+    not_acted: str | None
     events: tuple[EventLine, ...]
 
 
