@@ -2,6 +2,7 @@
 
 from remediator.facts import Facts
 from remediator.journal.journal import Journal
+from remediator.journal.readings import Effects, Place, Wanted
 from remediator.journal.store import NoSpace
 from remediator.journal.values import (
     Claim,
@@ -20,6 +21,7 @@ __all__ = [
     "Claim",
     "Decide",
     "Demotion",
+    "Effects",
     "EpisodeIndex",
     "EpisodeRow",
     "Facts",
@@ -27,7 +29,9 @@ __all__ = [
     "Journal",
     "NoSpace",
     "Pause",
+    "Place",
     "Routed",
     "Running",
     "Storm",
+    "Wanted",
 ]

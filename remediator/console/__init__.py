@@ -1,0 +1,1 @@
+"""The console: pages for people under `/console`. `from remediator.console import Console`."""
