@@ -171,7 +171,7 @@ class Api:
             )
         now = await self.journal.now()
         events = await self.decisions.events(asked)
-        said = [_event(event) for event in events or ()]
+        said = [event_line(event) for event in events or ()]
         not_acted = narrative.not_acted(events) if events else None
         story = {"episode": _row(row), "why": _state(events, now), "not_acted": not_acted, "events": said}
         return web.json_response(story)
@@ -187,7 +187,7 @@ class Api:
         """
         limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
-        said = [{"episode": event.episode, **_event(event)} for event in events]
+        said = [{"episode": event.episode, **event_line(event)} for event in events]
         return web.json_response({"events": said, "next": following})
 
     async def verify(self, _: web.Request) -> web.Response:
@@ -286,7 +286,8 @@ def _row(row: EpisodeRow) -> dict[str, Json]:
     return {"id": said.pop("episode"), "alert": said.pop("label"), **said}
 
 
-def _event(event: Event) -> dict[str, Json]:
+def event_line(event: Event) -> dict[str, Json]:
+    """An event as the API tells it."""
     return {
         "seq": event.seq,
         "at": event.at,

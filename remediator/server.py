@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
 from remediator.commands import Commands
 from remediator.configuration import Loaded, Reloader, longest_deadline, read
+from remediator.console import Console, routes_of
 from remediator.diagnosis import Diagnoses
 from remediator.engine import Engine, Parts
 from remediator.episodes import Episodes
@@ -43,7 +44,7 @@ from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.settings import Settings
-from remediator.sight import Sight
+from remediator.sight import Sight, is_paused
 from remediator.webhook import Batcher, Intake, Splitter
 
 log = structlog.get_logger(__name__)
@@ -153,12 +154,14 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
     running.add_signal_handler(signal.SIGHUP, reloader.ask)
+    console = _console(engine, api, session)
     async with asyncio.TaskGroup() as group:
-        pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
-        commands = Commands(journal, api, lambda: engine.actions)
+        pages = Pages(settings.alert_pages, console.alert if console else None)
+        answers, commands = Approvals(journal, api), Commands(journal, api, lambda: engine.actions)
         routes = [*intake.routes(), *api.routes(), *answers.routes(), *commands.routes(), *pages.routes()]
-        runner, listener = await _listen(settings, routes)
-        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
+        runner, listener = await _listen(settings, [*routes, *routes_of(console)], console.close if console else None)
+        work = [batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch()]
+        work += [console.run()] if console else []
         tasks = [group.create_task(each) for each in work]
         _steady()
         try:
@@ -189,9 +192,21 @@ def _about(loaded: Loaded) -> About:
     return About(version("prep-ops"), settings.environment, settings.mode, loaded.digest)
 
 
-async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
+def _console(engine: Engine, api: Api, session: aiohttp.ClientSession) -> Console | None:
+    """The pages for people, with the settings that hold at each request; None where they are switched off."""
+    if not engine.settings.console.enabled:
+        return None
+    return Console(api, lambda: engine.settings, session, engine.clock, lambda: is_paused(engine.settings.pause_file))
+
+
+async def _listen(
+    settings: Settings, routes: Sequence[web.RouteDef], closing: Callable[[], Awaitable[None]] | None
+) -> tuple[web.AppRunner, Listener]:
     app = web.Application(client_max_size=settings.webhook.max_bytes, middlewares=[in_json])
     app.add_routes(routes)
+    if closing is not None:
+        # What follows would never end by itself: it is ended before the server waits for its requests.
+        app.on_shutdown.append(lambda _: closing())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
     listener = Listener(settings.listen, runner)

@@ -1,4 +1,4 @@
-"""The remediator's HTTP side alone: webhook, API and metrics over a real journal, on a free loopback port.
+"""The remediator's HTTP side alone: webhook, API, console and metrics over a real journal, on a free loopback port.
 
 In a test: `async with serve(folder) as side`. As a process that can be killed: `python -m tests.support.http_side
 FOLDER PORT`; it says `ready` on stdout. No engine runs: what is stored stays in the inbox, where a test counts it.
@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
 from remediator import settings
@@ -20,14 +21,17 @@ from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.approvals import Approvals
 from remediator.clock import SystemClock
+from remediator.console import Console
 from remediator.journal import Journal
 from remediator.listener import Listener
 from remediator.metrics import Metrics
 from remediator.operators import Operators
+from remediator.pages import Pages
 from remediator.runbooks import Runbook
 from remediator.webhook import Batcher, Intake, Store
 from tests.support.waiting import free_port
 from tests.unit.cases import book
+from tests.unit.cases import settings as whole_settings
 
 TOKEN, OTHER_TOKEN, API_TOKEN = "webhook-token-1", "webhook-token-2", "api-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -44,6 +48,7 @@ class Side:
     blind: asyncio.Event
     intake: Intake
     footings: list[Footing]
+    console: Console
     clean: bool = True
     """How the journal is closed at the end; False when a test has closed it before."""
 
@@ -74,8 +79,8 @@ def token_files(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def named(folder: Path) -> dict[str, settings.Operator]:
-    """Two operators and a viewer; the token of each is `<name>-token`."""
-    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer"}
+    """Two operators, a viewer and an admin; the token of each is `<name>-token`."""
+    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer", "zoe": "admin"}
     for name in roles:
         (folder / f"{name}-token").write_text(f"{name}-token\n")
     return {name: settings.Operator(token_files=(folder / f"{name}-token",), role=role) for name, role in roles.items()}
@@ -102,10 +107,13 @@ async def serve(
     tokens: bool = True,
     basic: settings.BasicAuth | None = None,
     tls: settings.Tls | None = None,
+    console: settings.Console | None = None,
+    prometheus: str = "http://127.0.0.1:1",
 ) -> AsyncIterator[Side]:
     """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
 
-    tokens, basic, tls   who may send to the webhook, and whether it is served by TLS
+    tokens, basic, tls    who may send to the webhook, and whether it is served by TLS
+    console, prometheus   settings of the console, and whom its lines are asked of
     """
     first, second, operator = token_files(folder)
     hook = settings.Webhook(
@@ -119,17 +127,26 @@ async def serve(
     async def ready() -> Sequence[Footing]:
         return footings
 
-    side = Side("", journal, metrics, blind, intake, footings)
     about = About("test", "test", "shadow", "digest")
     known = books or (book(),)
     people = Operators(named(folder) if api else {}, (operator,) if api else ())
     operators = Api(journal, metrics, people, lambda: known, ready, about)
+    known_settings = whole_settings(
+        console=console or settings.Console(),
+        prometheus=settings.Prometheus(urls=(prometheus,), timeout=1.0, scrape_interval=1.0),
+    )
+    outside = aiohttp.ClientSession()
+    pages = Console(operators, lambda: known_settings, outside, SystemClock(), lambda: False)
+    side = Side("", journal, metrics, blind, intake, footings, pages)
     app = web.Application(middlewares=[in_json])
+    alerts = Pages(Path(__file__).resolve().parents[2] / "docs" / "alerts", pages.alert)
     app.add_routes([*intake.routes(), *operators.routes(), *Approvals(journal, operators).routes()])
+    app.add_routes([*alerts.routes(), *pages.routes()])
+    app.on_shutdown.append(lambda _: pages.close())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     listener = Listener(settings.Listen(host="127.0.0.1", port=port or free_port(), tls=tls), runner)
-    tasks = [asyncio.create_task(each) for each in (batcher.run(), listener.watch())]
+    tasks = [asyncio.create_task(each) for each in (batcher.run(), listener.watch(), pages.run())]
     try:
         _, port = await listener.open()
         side.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
@@ -140,6 +157,7 @@ async def serve(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await outside.close()
         intake.close()
         await journal.close(clean=side.clean)
 
