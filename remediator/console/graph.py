@@ -24,7 +24,8 @@ from remediator.rules import labels_of
 
 WIDTH, HEIGHT, EDGE = 640.0, 120.0, 14.0
 POINTS = 200
-BEFORE, AFTER = 600.0, 300.0  # seconds shown before an episode and after its end
+BEFORE, AFTER = 600.0, 300.0  # seconds shown before an episode and after its end, at most: half of its own time
+LEAST = 60.0
 LONGEST = 86400.0  # seconds; of a longer episode the latest part
 KEEP = 10.0  # seconds for which a line is good
 MOST_KEPT = 64
@@ -41,13 +42,15 @@ MARKS: Mapping[Kind, tuple[str, str]] = {
     Kind.CLOSED: ("E", "end"),
 }
 MOST_MARKS = 40
+ROWS, APART = 3, 12.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that was done. `x` in the drawing."""
+    """Something that was done. `x` in the drawing; `row` is below which others its sign stands, to be read."""
 
     x: float
+    row: int
     at: float
     sign: str
     said: str
@@ -86,8 +89,9 @@ def split(expression: str) -> tuple[str, float | None]:
 
 def span(events: Sequence[Event], closed_at: float | None, now: float) -> tuple[float, float]:
     """From when to when the line goes, UNIX seconds."""
-    end = now if closed_at is None else min(now, closed_at + AFTER)
-    return max(events[0].at - BEFORE, end - LONGEST), end
+    half = max(LEAST, ((closed_at or now) - events[0].at) / 2)
+    end = now if closed_at is None else min(now, closed_at + min(AFTER, half))
+    return max(events[0].at - min(BEFORE, half), end - LONGEST), end
 
 
 def draw(
@@ -123,12 +127,14 @@ def x_of(at: float, begin: float, end: float) -> float:
 
 def marks(events: Sequence[Event], begin: float, end: float) -> tuple[Mark, ...]:
     """What was done, in order; of very many the latest."""
-    found = [
-        Mark(x_of(event.at, begin, end), event.at, *_mark(event))
-        for event in events
-        if event.kind in MARKS and begin <= event.at <= end
-    ]
-    return tuple(found[-MOST_MARKS:])
+    shown = [event for event in events if event.kind in MARKS and begin <= event.at <= end][-MOST_MARKS:]
+    found: list[Mark] = []
+    for event in shown:
+        x = x_of(event.at, begin, end)
+        taken = {mark.row for mark in found if x - mark.x < APART}
+        row = next((row for row in range(ROWS) if row not in taken), 0)
+        found.append(Mark(x, row, event.at, *_mark(event)))
+    return tuple(found)
 
 
 def _mark(event: Event) -> tuple[str, str]:

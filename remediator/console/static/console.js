@@ -62,9 +62,38 @@
     }
   }
 
+  // A list that moves must not put another button under the finger: for a moment after a change no answer is sent.
+  const CALM = 800;
+  let cards = "";
+  let calmAt = 0;
+  function questions() {
+    return Array.from(document.querySelectorAll("article.question"), (each) => each.getAttribute("aria-labelledby")).join();
+  }
+  function moved() {
+    const now = questions();
+    if (now !== cards) calmAt = Date.now() + CALM;
+    cards = now;
+  }
+  document.addEventListener("submit", (event) => {
+    if (!event.target.closest("article.question") || Date.now() >= calmAt) return;
+    event.preventDefault();
+    let note = event.target.querySelector(".held");
+    if (!note) {
+      note = document.createElement("p");
+      note.className = "held";
+      note.setAttribute("role", "alert");
+      event.target.append(note);
+    }
+    note.textContent = "Not sent: the page has just changed. Look again, then press once more.";
+  }, true);
+
   let open = [];
   document.addEventListener("htmx:sseOpen", () => follows(true));
-  document.addEventListener("htmx:sseError", () => follows(false));
+  document.addEventListener("htmx:sseError", (event) => {
+    follows(false);
+    // Refused, and not unreachable: the page itself is asked, and leads to the log-in when the session is over.
+    if (event.detail.source && event.detail.source.readyState === EventSource.CLOSED) window.htmx.trigger("#live", "sse:change");
+  });
   document.addEventListener("htmx:sendError", () => follows(false));
   document.addEventListener("htmx:beforeSwap", () => {
     open = Array.from(document.querySelectorAll("details[open][id]"), (each) => each.id);
@@ -74,8 +103,10 @@
       const each = document.getElementById(id);
       if (each) each.open = true;
     }
+    moved();
     all();
   });
+  cards = questions();
   all();
   window.setInterval(tick, 1000);
 })();
