@@ -113,11 +113,11 @@ class Decisions:
 
     # -- questions --------------------------------------------------------------------------------------
 
-    async def questions(self, most: int | None = None) -> list[tuple[EpisodeRow, Approval]]:
-        """Those that nobody has answered, the oldest first, at most `most`; they may be over by time."""
-        found: list[tuple[EpisodeRow, Approval]] = []
+    async def questions(self) -> list[tuple[EpisodeRow, Approval]]:
+        """Those that nobody has answered, the oldest first; they may be over by time."""
+        found = []
         for row in await self.journal.open_episodes():
-            if row.refused != "needs_approval" or len(found) == most:
+            if row.refused != "needs_approval":
                 continue
             # A newer version's question is left to it: that one answers for it.
             asked = fold(events).approval if (events := await self.events(row.episode)) else None

@@ -7,11 +7,12 @@ questions, whatever there is. A footing that is slow to answer is told as such a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remediator.api import Footing
 from remediator.decisions import Decisions
+from remediator.events import Event
 from remediator.journal import Demotion, EpisodeRow, Journal, Pause, Running, Storm
 from remediator.ledger import Approval, Attempt, fold
 from remediator.narrative import why
@@ -101,21 +102,23 @@ class Gatherer:
     async def _gather(self, page: int) -> Overview:
         journal = self._journal
         rows = await journal.open_episodes()
+        asking = [row for row in rows if row.refused == "needs_approval"]
         rows.sort(key=lambda row: (row.runbook is None, row.severity or "P9", row.opened_at))
         pages = max(1, -(-len(rows) // A_PAGE))
         page = min(max(1, page), pages)
         now = await journal.now()
         shown = rows[(page - 1) * A_PAGE : page * A_PAGE]
-        asked = await self._decisions.questions(MOST_QUESTIONS)
+        looked = asking[:MOST_QUESTIONS]
+        stories = await journal.stories({row.episode for row in (*shown, *looked)})
         doubts = await self._decisions.doubts() if await journal.open_ends() else []
         return Overview(
             now=now,
-            episodes=tuple([await self._open(row, now) for row in shown]),
+            episodes=tuple(_open(row, stories[row.episode], now) for row in shown),
             page=page,
             pages=pages,
             total=len(rows),
-            questions=tuple(pair for pair in asked if pair[1].good_until > now),
-            waiting=sum(row.refused == "needs_approval" for row in rows),
+            questions=tuple(_questions(looked, stories, now)),
+            waiting=len(asking),
             doubts=tuple(doubts[:MOST_LINES]),
             running=tuple((await journal.running())[:MOST_LINES]),
             pauses=tuple((await journal.pauses())[:MOST_LINES]),
@@ -123,14 +126,6 @@ class Gatherer:
             demoted=tuple(await journal.demoted()),
             pause_file=self._pause_file(),
         )
-
-    async def _open(self, row: EpisodeRow, now: float) -> Open:
-        events = await self._decisions.events(row.episode)
-        if events is None:
-            return Open(row, "", "Written by a newer version of this program: left to it.")
-        if not events:
-            return Open(row, "", "Waiting to be taken up.")
-        return Open(row, target_of(fold(events).target), why(events, now))
 
     async def footings(self) -> Footings:
         """At most some seconds old; without waiting longer than a moment for a new look."""
@@ -155,6 +150,25 @@ class Gatherer:
             await asyncio.gather(self._asking, return_exceptions=True)
 
 
-def target_of(target: dict[str, str] | object) -> str:
+def _open(row: EpisodeRow, events: Sequence[Event] | None, now: float) -> Open:
+    if events is None:
+        return Open(row, "", "Written by a newer version of this program: left to it.")
+    if not events:
+        return Open(row, "", "Waiting to be taken up.")
+    return Open(row, target_of(fold(events).target), why(events, now))
+
+
+def _questions(
+    rows: Iterable[EpisodeRow], stories: Mapping[str, Sequence[Event] | None], now: float
+) -> Iterator[tuple[EpisodeRow, Approval]]:
+    """What can be answered now; a newer version's question is left to it."""
+    for row in rows:
+        events = stories[row.episode]
+        asked = fold(events).approval if events else None
+        if asked is not None and asked.open and asked.good_until > now:
+            yield row, asked
+
+
+def target_of(target: Mapping[str, str]) -> str:
     """A target in a few characters."""
-    return " ".join(str(value) for value in target.values()) if isinstance(target, dict) else ""
+    return " ".join(target.values())

@@ -7,22 +7,24 @@ journal of hundreds of thousands of events answers as a small one does.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_
 
 from remediator.events import Event, Unknown, read
-from remediator.journal import limits
+from remediator.journal import limits, lines
 from remediator.journal.lifetime import Replica
 from remediator.journal.tables import charges, episodes, events
 from remediator.journal.transaction import Tx
 
+FEW = 500  # episodes of a runbook
 FRESH = 20  # events that the pulse looks at: a late COMMIT of another replica lands among these
 _ROW = (events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data)
 _NEWEST_FIRST = (events.c.at.desc(), events.c.episode.desc(), events.c.seq.desc())
 _PULSE = select(events.c.id).order_by(*_NEWEST_FIRST).limit(FRESH)
 _OPEN = select(func.count(), func.coalesce(func.max(episodes.c.opened_at), 0.0)).where(episodes.c.closed_at.is_(None))
+_BOOKS_EPISODES = select(episodes.c.episode).where(episodes.c.runbook == bindparam("book")).limit(FEW + 1)
 _OPEN_BOOKS = (
     select(func.coalesce(episodes.c.runbook, ""), func.count())
     .where(episodes.c.closed_at.is_(None))
@@ -104,6 +106,10 @@ class Readings(Replica):
         """At most `most` events, the newest first; those of newer programs are left out."""
         return await self._store.read(lambda tx: page(tx, wanted, before, most))
 
+    async def stories(self, ids: Collection[str]) -> dict[str, list[Event] | None]:
+        """The events of some episodes, all as of one moment; None where a newer program wrote one."""
+        return await self._store.read(lambda tx: {each: _story(tx, each) for each in ids})
+
     async def effects(self, since: float) -> dict[str, Effects]:
         """What came of the attempts since then (UNIX seconds), by runbook."""
         return await self._store.read(
@@ -129,17 +135,27 @@ def pulse(tx: Tx) -> tuple[object, ...]:
 def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> list[Event]:
     """See `Readings.page`."""
     found = []
-    for row in tx.rows(*_asked(wanted, before, most)):
+    many = wanted.runbook is not None and len(tx.rows(_BOOKS_EPISODES, {"book": wanted.runbook})) > FEW
+    for row in tx.rows(*_asked(wanted, before, most, many)):
         with contextlib.suppress(Unknown):
             found.append(read(*row))
     return found
 
 
-def _asked(wanted: Wanted, before: Place | None, most: int) -> tuple[Select[tuple[object, ...]], dict[str, object]]:
+def _story(tx: Tx, episode: str) -> list[Event] | None:
+    try:
+        return lines.of_episode(tx, episode)
+    except Unknown:
+        return None
+
+
+def _asked(
+    wanted: Wanted, before: Place | None, most: int, many: bool
+) -> tuple[Select[tuple[object, ...]], dict[str, object]]:
     """The statement and its values: only what is asked for is in it, so that the planner can use the right index."""
     statement: Select[tuple[object, ...]] = select(*_ROW).order_by(*_NEWEST_FIRST).limit(bindparam("most"))
     values: dict[str, object] = {"most": most}
-    for condition, name, value in _conditions(wanted):
+    for condition, name, value in _conditions(wanted, many):
         statement = statement.where(condition)
         values[name] = value
     if before is not None:
@@ -150,7 +166,7 @@ def _asked(wanted: Wanted, before: Place | None, most: int) -> tuple[Select[tupl
     return statement, values
 
 
-def _conditions(wanted: Wanted) -> Sequence[tuple[ColumnElement[bool], str, object]]:
+def _conditions(wanted: Wanted, many: bool) -> Sequence[tuple[ColumnElement[bool], str, object]]:
     found: list[tuple[ColumnElement[bool], str, object]] = []
     if wanted.kinds:
         found.append((events.c.kind.in_(bindparam("kinds", expanding=True)), "kinds", list(wanted.kinds)))
@@ -158,7 +174,9 @@ def _conditions(wanted: Wanted) -> Sequence[tuple[ColumnElement[bool], str, obje
         found.append((events.c.episode == bindparam("episode"), "episode", wanted.episode))
     if wanted.runbook is not None:
         theirs = select(episodes.c.episode).where(episodes.c.runbook == bindparam("book"))
-        found.append((events.c.episode.in_(theirs), "book", wanted.runbook))
+        each = theirs.where(episodes.c.episode == events.c.episode).exists()
+        # Of many episodes a page is soon full, event by event; of few it is found by the list of them.
+        found.append((each if many else events.c.episode.in_(theirs), "book", wanted.runbook))
     if wanted.since is not None:
         found.append((events.c.at >= bindparam("since"), "since", wanted.since))
     return found
