@@ -187,7 +187,7 @@ class Api:
         """
         limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
-        said = [{"episode": event.episode, **event_line(event)} for event in events]
+        said = [{"episode": event.episode, "id": event.id, **event_line(event)} for event in events]
         return web.json_response({"events": said, "next": following})
 
     async def verify(self, _: web.Request) -> web.Response:

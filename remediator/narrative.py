@@ -219,6 +219,12 @@ def _restored(data: Data) -> str:
     return f"{data['who']} lets runbook {data['runbook']} act again: {data['reason']}"
 
 
+def _promoted(data: Data) -> str:
+    despite = f" The shadow report did not support it: {data['despite']}" if data["despite"] else ""
+    said = f"{data['who']} promotes runbook {data['runbook']} from {data['from']} to {data['to']}: {data['reason']}"
+    return f"{_bare(said)}.{despite}"
+
+
 def _intent(data: Data) -> str:
     return f"Begins {data['action']} on {data['resource']} (attempt {data['attempt']}): {data['summary']}"
 
@@ -273,4 +279,5 @@ _LINES = {
     Kind.STORM_ENDED: _storm_ended,
     Kind.DEMOTED: _demoted,
     Kind.RESTORED: _restored,
+    Kind.PROMOTED: _promoted,
 }

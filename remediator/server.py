@@ -21,6 +21,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from remediator import pause_file, redis_spare
 from remediator.actions import registry
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
@@ -44,7 +45,8 @@ from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.settings import Settings
-from remediator.sight import Sight, is_paused
+from remediator.shadow_api import Shadow
+from remediator.sight import Sight
 from remediator.webhook import Batcher, Intake, Splitter
 
 log = structlog.get_logger(__name__)
@@ -158,9 +160,12 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         pages = Pages(settings.alert_pages, console.alert if console else None)
         answers, commands = Approvals(journal, api), Commands(journal, api, lambda: engine.actions)
-        routes = [*intake.routes(), *api.routes(), *answers.routes(), *commands.routes(), *pages.routes()]
-        runner, listener = await _listen(settings, [*routes, *routes_of(console)], console.close if console else None)
-        work = [batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch()]
+        shadow = Shadow(journal, api, lambda: engine.settings, books)
+        ours = (intake, api, answers, commands, shadow, pages)
+        routes = [*(route for each in ours for route in each.routes()), *routes_of(console)]
+        runner, listener = await _listen(settings, routes, console.close if console else None)
+        spare = redis_spare.keep(lambda: engine.settings)
+        work = [batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare]
         work += [console.run()] if console else []
         tasks = [group.create_task(each) for each in work]
         _steady()
@@ -196,7 +201,9 @@ def _console(engine: Engine, api: Api, session: aiohttp.ClientSession) -> Consol
     """The pages for people, with the settings that hold at each request; None where they are switched off."""
     if not engine.settings.console.enabled:
         return None
-    return Console(api, lambda: engine.settings, session, engine.clock, lambda: is_paused(engine.settings.pause_file))
+    return Console(
+        api, lambda: engine.settings, session, engine.clock, lambda: pause_file.there(engine.settings.pause_file)
+    )
 
 
 async def _listen(

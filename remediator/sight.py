@@ -14,13 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import aiohttp
 import structlog
 from pydantic import BaseModel
 
-from remediator import notifications, probing, proofs, rules
+from remediator import notifications, pause_file, probing, proofs, rules
 from remediator.actions.base import Action, Preview
 from remediator.alertmanager import Alertmanager
 from remediator.clock import Clock
@@ -160,8 +159,8 @@ class Sight:
         return any(isinstance(result, float) for result in results)
 
     def pause_file(self) -> bool:
-        """Is the pause file there?"""
-        return is_paused(self._settings.pause_file)
+        """Is the pause file there? One that cannot be looked for counts as there."""
+        return pause_file.there(self._settings.pause_file)
 
     async def _rules(
         self, names: Sequence[str], target: Mapping[str, str], job: str | None, causes: Iterable[str]
@@ -191,17 +190,6 @@ class Sight:
         except RemediatorError as error:
             log.warning("active alerts cannot be read", url=server.url, why=str(error))
             return None
-
-
-def is_paused(file: Path) -> bool:
-    """Is this pause file there? One that cannot be looked for counts as there."""
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        log.error("the pause file cannot be looked for: paused", why=str(error))
-    return True
 
 
 async def _muted_at(

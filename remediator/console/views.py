@@ -35,7 +35,7 @@ MOST_ENTRIES = 200
 AT_ONCE = 2  # exports
 FILTERS = ("kind", "runbook", "episode", "days")
 EFFECTS = 30 * 86400.0  # seconds
-PEOPLE = ("approved", "declined", "settled", "paused", "resumed", "storm_ended", "restored")
+PEOPLE = ("approved", "declined", "settled", "paused", "resumed", "storm_ended", "restored", "promoted")
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "people": PEOPLE,
     "effects": ("intent", "outcome", "settled", "verdict"),
@@ -182,7 +182,9 @@ class Views:
             await response.prepare(request)
             try:
                 while found and left > 0:
-                    lines = [json.dumps({"episode": event.episode, **event_line(event)}) for event in found]
+                    lines = [
+                        json.dumps({"episode": event.episode, "id": event.id, **event_line(event)}) for event in found
+                    ]
                     await response.write("".join(f"{line}\n" for line in lines).encode())
                     place, left = (found[-1].at, found[-1].episode, found[-1].seq), left - len(found)
                     found = await self.api.journal.page(wanted, place, A_PIECE)

@@ -201,7 +201,7 @@ async def test_a_lost_answer_is_in_doubt(platform: Platform, session: aiohttp.Cl
     with TcpProxy(platform.gate.port) as proxy:
         action = RestartService(platform.settings(proxy.url), session, CLOCK)
         found = await preview(action)
-        hold = proxy.hold_answer_on(b"204")
+        hold = proxy.hold_answer_on(b"HTTP/1.1 204")
         running = asyncio.ensure_future(action.execute(call(action, found)))
         await asyncio.to_thread(hold.wait)
         hold.drop()

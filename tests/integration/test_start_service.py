@@ -246,7 +246,7 @@ async def test_a_lost_answer_is_in_doubt_and_settled_by_the_target(
         found = await preview(action)
         never_sent = call(action, found, start_by=found.target_now - 1.0)
         assert (await witness.settle(never_sent)).settlement is Settlement.NOT_DONE
-        hold = proxy.hold_answer_on(b"204")
+        hold = proxy.hold_answer_on(b"HTTP/1.1 204")
         made = call(action, found)
         running = asyncio.ensure_future(action.execute(made))
         await asyncio.to_thread(hold.wait)

@@ -28,14 +28,16 @@ from remediator.metrics import Metrics
 from remediator.operators import Operators
 from remediator.pages import Pages
 from remediator.runbooks import Runbook
+from remediator.shadow_api import Shadow
 from remediator.webhook import Batcher, Intake, Store
 from tests.support.waiting import free_port
 from tests.unit.cases import book
-from tests.unit.cases import settings as whole_settings
+from tests.unit.cases import settings as pure_settings
 
 TOKEN, OTHER_TOKEN, API_TOKEN = "webhook-token-1", "webhook-token-2", "api-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
+SETTINGS = pure_settings()
 
 
 @dataclass
@@ -107,11 +109,13 @@ async def serve(
     tokens: bool = True,
     basic: settings.BasicAuth | None = None,
     tls: settings.Tls | None = None,
+    rules: settings.Settings = SETTINGS,
     console: settings.Console | None = None,
     prometheus: str = "http://127.0.0.1:1",
 ) -> AsyncIterator[Side]:
     """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
 
+    rules                 the settings that the shadow report goes by
     tokens, basic, tls    who may send to the webhook, and whether it is served by TLS
     console, prometheus   settings of the console, and whom its lines are asked of
     """
@@ -131,7 +135,7 @@ async def serve(
     known = books or (book(),)
     people = Operators(named(folder) if api else {}, (operator,) if api else ())
     operators = Api(journal, metrics, people, lambda: known, ready, about)
-    known_settings = whole_settings(
+    known_settings = pure_settings(
         console=console or settings.Console(),
         prometheus=settings.Prometheus(urls=(prometheus,), timeout=1.0, scrape_interval=1.0),
     )
@@ -139,9 +143,10 @@ async def serve(
     pages = Console(operators, lambda: known_settings, outside, SystemClock(), lambda: False)
     side = Side("", journal, metrics, blind, intake, footings, pages)
     app = web.Application(middlewares=[in_json])
+    shadow = Shadow(journal, operators, lambda: rules, lambda: known)
     alerts = Pages(Path(__file__).resolve().parents[2] / "docs" / "alerts", pages.alert)
-    app.add_routes([*intake.routes(), *operators.routes(), *Approvals(journal, operators).routes()])
-    app.add_routes([*alerts.routes(), *pages.routes()])
+    parts = (intake, operators, Approvals(journal, operators), shadow, alerts, pages)
+    app.add_routes([route for part in parts for route in part.routes()])
     app.on_shutdown.append(lambda _: pages.close())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -63,6 +63,12 @@ class RedisServer(Daemon):
         finally:
             client.close()
 
+    def clients(self) -> list[str]:
+        """A line for each client that the server has, the one that asks among them."""
+        listed = self.command("CLIENT", "LIST")
+        assert isinstance(listed, bytes)
+        return listed.decode().splitlines()
+
     def flush(self) -> None:
         """Empty it, for the next test."""
         self.command("FLUSHALL")

@@ -66,6 +66,14 @@ def test_every_kind_of_event_has_a_sentence() -> None:
         Kind.STORM_ENDED: {"storm": 1, "most": 12, "by": "calm", "reason": ""},
         Kind.DEMOTED: {"runbook": "engine-slow", "why": "3 of its last 10 attempts were not proven fixed."},
         Kind.RESTORED: {"runbook": "engine-slow", "who": "ada", "reason": "mended"},
+        Kind.PROMOTED: {
+            "runbook": "engine-slow",
+            "from": "shadow",
+            "to": "approve",
+            "who": "ada",
+            "reason": "watched it for a month",
+            "despite": "",
+        },
     }
     events = [*HEALED.events]
     for kind, data in more.items():
