@@ -156,11 +156,11 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
     running.add_signal_handler(signal.SIGHUP, reloader.ask)
-    console = _console(engine, api, session)
+    shadow = Shadow(journal, api, lambda: engine.settings, books)
+    console = _console(engine, api, session, shadow)
     async with asyncio.TaskGroup() as group:
         pages = Pages(settings.alert_pages, console.alert if console else None)
         answers, commands = Approvals(journal, api), Commands(journal, api, lambda: engine.actions)
-        shadow = Shadow(journal, api, lambda: engine.settings, books)
         ours = (intake, api, answers, commands, shadow, pages)
         routes = [*(route for each in ours for route in each.routes()), *routes_of(console)]
         runner, listener = await _listen(settings, routes, console.close if console else None)
@@ -197,13 +197,15 @@ def _about(loaded: Loaded) -> About:
     return About(version("prep-ops"), settings.environment, settings.mode, loaded.digest)
 
 
-def _console(engine: Engine, api: Api, session: aiohttp.ClientSession) -> Console | None:
+def _console(engine: Engine, api: Api, session: aiohttp.ClientSession, shadow: Shadow) -> Console | None:
     """The pages for people, with the settings that hold at each request; None where they are switched off."""
     if not engine.settings.console.enabled:
         return None
-    return Console(
-        api, lambda: engine.settings, session, engine.clock, lambda: pause_file.there(engine.settings.pause_file)
-    )
+
+    def paused() -> bool:
+        return pause_file.there(engine.settings.pause_file)
+
+    return Console(api, lambda: engine.settings, session, engine.clock, paused, shadow.report)
 
 
 async def _listen(

@@ -81,6 +81,7 @@ class Access:
         if proxy is None or not peer:
             return None
         address = ip_address(peer.partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address  # as a socket for both families tells it
         return proxy if any(address in ip_network(each) for each in proxy.addresses) else None
 
     def address(self, request: web.Request) -> str:

@@ -35,6 +35,7 @@ from remediator.errors import JournalError
 from remediator.handling import CALLER, No, no, read_bytes
 from remediator.operators import Caller
 from remediator.settings import Role
+from remediator.shadow_report import Report
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Console:
         session: aiohttp.ClientSession,
         clock: Clock,
         pause_file: Callable[[], bool],
+        report: Callable[[float, str], Awaitable[Report]],
     ) -> None:
         self._api = api
         self._sessions = Sessions(clock.boottime)
@@ -64,7 +66,7 @@ class Console:
         self._renderer = Renderer(self._static)
         self._gatherer = Gatherer(api.journal, api.decisions, api.ready, pause_file, clock.boottime)
         graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
-        self._views = Views(api, self._gatherer, graphs, self._renderer, lambda: list(of().services))
+        self._views = Views(api, self._gatherer, graphs, self._renderer, report, of)
         self._acts = Acts(api.decisions)
         self.live = Live(api.journal)
 
@@ -82,6 +84,7 @@ class Console:
             web.get("/console/episodes/{id}/graph", page(views.graph)),
             web.get("/console/runbooks", page(views.runbooks)),
             web.get("/console/runbooks/{name}", page(views.runbook)),
+            web.get("/console/runbooks/{name}/shadow", page(views.shadow)),
             web.get("/console/journal", page(views.journal)),
             web.get("/console/journal/export", page(views.export, within=None)),
             web.get("/console/pauses", page(views.pauses)),

@@ -109,11 +109,11 @@ class Gatherer:
         now = await journal.now()
         shown = rows[(page - 1) * A_PAGE : page * A_PAGE]
         looked = asking[:MOST_QUESTIONS]
-        stories = await journal.stories({row.episode for row in (*shown, *looked)})
+        stories = await journal.histories(sorted({row.episode for row in (*shown, *looked)}))
         doubts = await self._decisions.doubts() if await journal.open_ends() else []
         return Overview(
             now=now,
-            episodes=tuple(_open(row, stories[row.episode], now) for row in shown),
+            episodes=tuple(_open(row, stories.get(row.episode, []), now) for row in shown),
             page=page,
             pages=pages,
             total=len(rows),
@@ -163,7 +163,7 @@ def _questions(
 ) -> Iterator[tuple[EpisodeRow, Approval]]:
     """What can be answered now; a newer version's question is left to it."""
     for row in rows:
-        events = stories[row.episode]
+        events = stories.get(row.episode)
         asked = fold(events).approval if events else None
         if asked is not None and asked.open and asked.good_until > now:
             yield row, asked

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from remediator import narrative, openapi
+from remediator import narrative, openapi, shadow_words
 from remediator.api import Api, event_line
 from remediator.console.access import Visitor
 from remediator.console.graph import Graphs, Line
@@ -27,11 +27,14 @@ from remediator.events import Kind
 from remediator.handling import no
 from remediator.journal import EpisodeRow, Place, Wanted
 from remediator.ledger import fold
+from remediator.settings import Settings
+from remediator.shadow_report import Report
 
 log = structlog.get_logger(__name__)
 
 A_PAGE, A_PIECE, MOST_EXPORTED = 100, 1000, 200_000
 MOST_ENTRIES = 200
+REPORT_KEEP, LATEST = 60.0, 10  # seconds, episodes
 AT_ONCE = 2  # exports
 FILTERS = ("kind", "runbook", "episode", "days")
 EFFECTS = 30 * 86400.0  # seconds
@@ -54,7 +57,10 @@ class Views:
     gatherer: Gatherer
     graphs: Graphs
     renderer: Renderer
-    services: Callable[[], Sequence[str]]
+    report: Callable[[float, str], Awaitable[Report]]
+    settings: Callable[[], Settings]
+    _reports: dict[str, tuple[float, Report]] = field(default_factory=dict)
+    _reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def show(self, request: web.Request, visitor: Visitor, name: str, /, **values: Any) -> web.Response:
@@ -138,6 +144,30 @@ class Views:
         demoted = next((one for one in await journal.demoted() if one.runbook == name), None)
         latest = await journal.page(Wanted(kinds=("opened",), runbook=name), None, 20)
         return self.show(request, visitor, "runbook", book=book, effects=effects, demoted=demoted, latest=latest)
+
+    async def shadow(self, request: web.Request, visitor: Visitor) -> web.Response:
+        """The shadow report of a runbook, as a piece of its page: it reads many episodes, and is made once a minute."""
+        del visitor
+        name = request.match_info["name"]
+        if all(book.name != name for book in self.api.books()):
+            raise no(404, "no_such_runbook", "No runbook of this name is loaded.", "See the list of runbooks.")
+        now = await self.api.journal.now()
+        async with self._reporting:
+            if name not in self._reports or now - self._reports[name][0] > REPORT_KEEP:
+                self._reports[name] = now, await self.report(self.settings().promotion.window, name)
+        at, found = self._reports[name]
+        latest = [
+            (seen, shadow_words.story(seen)) for seen in sorted(found.seen, key=lambda one: -one.opened_at)[:LATEST]
+        ]
+        verdict = [line for record in found.records for line in shadow_words.verdict(record)]
+        return self.renderer.page(
+            "shadow",
+            at=at,
+            verdict=verdict,
+            latest=latest,
+            meaning=shadow_words.meaning(found.numbers),
+            cut=found.past.cut,
+        )
 
     async def alert(self, request: web.Request, visitor: Visitor | None, name: str, text: str) -> web.Response:
         """The page of an alert: readable without a log-in; with one, where the automation stands too."""
@@ -223,7 +253,7 @@ class Views:
             pauses=found,
             running=await journal.running(),
             books=books,
-            services=sorted(self.services()),
+            services=sorted(self.settings().services),
             scope=request.query.get("scope", "all"),
         )
 

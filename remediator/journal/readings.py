@@ -7,13 +7,13 @@ journal of hundreds of thousands of events answers as a small one does.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_
 
 from remediator.events import Event, Unknown, read
-from remediator.journal import limits, lines
+from remediator.journal import limits
 from remediator.journal.lifetime import Replica
 from remediator.journal.tables import charges, episodes, events
 from remediator.journal.transaction import Tx
@@ -106,10 +106,6 @@ class Readings(Replica):
         """At most `most` events, the newest first; those of newer programs are left out."""
         return await self._store.read(lambda tx: page(tx, wanted, before, most))
 
-    async def stories(self, ids: Collection[str]) -> dict[str, list[Event] | None]:
-        """The events of some episodes, all as of one moment; None where a newer program wrote one."""
-        return await self._store.read(lambda tx: {each: _story(tx, each) for each in ids})
-
     async def effects(self, since: float) -> dict[str, Effects]:
         """What came of the attempts since then (UNIX seconds), by runbook."""
         return await self._store.read(
@@ -140,13 +136,6 @@ def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> list[Event]
         with contextlib.suppress(Unknown):
             found.append(read(*row))
     return found
-
-
-def _story(tx: Tx, episode: str) -> list[Event] | None:
-    try:
-        return lines.of_episode(tx, episode)
-    except Unknown:
-        return None
 
 
 def _asked(

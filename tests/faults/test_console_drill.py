@@ -305,6 +305,10 @@ def test_a_viewer_is_shown_no_button_and_every_page_is_sound(scene: Scene) -> No
             enter(person, scene.asking, "vera")
             for name, path in list(pages.items())[1:]:
                 page.goto(scene.asking.url + path)
+                if name == "runbook":
+                    expect(page.get_by_text("What these words count")).to_be_visible()
+                if name == "episode":
+                    expect(page.get_by_text("Prometheus is asked")).to_have_count(0)
                 for each in page.locator("details").all()[:3]:
                     each.evaluate("each => { each.open = true }")
                 assert audit(page) == [], (name, phone, dark)
@@ -316,7 +320,7 @@ def test_a_viewer_is_shown_no_button_and_every_page_is_sound(scene: Scene) -> No
 
 
 def test_a_third_expires(scene: Scene) -> None:
-    """Nobody answers within the minute: the card goes by itself, people are told, and nothing is done."""
+    """Nobody has answered within the minute: its card is gone, people are told, and nothing is done."""
     late = scene.services[LATE]
     row = episode_of(scene.asking, LATE)
     with scene.chromium.person() as person:

@@ -377,6 +377,18 @@ async def test_pages_say_why_nothing_was_done_and_what_each_guardrail_said(side:
     assert (rows["rule"], rows["muted"], rows["cooldown"]) == ("✓ passed", "■ refused", "not asked")
 
 
+async def test_a_runbooks_page_brings_its_shadow_report(side: Side, ada: Person) -> None:
+    """The words of the API's report, escaped; made once in a while, whoever asks."""
+    what = {"rung": "mild", "action": "restart_service", "resource": "r", "params": {}, "items": [], "summary": EVIL}
+    await write(side.journal, History().add(Kind.WOULD_ACT, NOW - 20, **what))
+    assert "/console/runbooks/engine-slow/shadow" in (await ada.get("/console/runbooks/engine-slow"))[1]
+    status, text, _ = await ada.get("/console/runbooks/engine-slow/shadow")
+    assert (status, "engine-slow is not ready" in text, "What these words count" in text) == (200, True, True)
+    assert "it would have done this" in text
+    assert "<script>alert" not in text
+    assert (await ada.get("/console/runbooks/none-such/shadow"))[0] == 404
+
+
 async def test_every_page_forbids_what_is_not_ours(side: Side, ada: Person) -> None:
     """No page may be framed, kept, or run anything inline; and none has anything inline."""
     episode, _ = await question(side)

@@ -140,10 +140,10 @@ async def serve(
         prometheus=settings.Prometheus(urls=(prometheus,), timeout=1.0, scrape_interval=1.0),
     )
     outside = aiohttp.ClientSession()
-    pages = Console(operators, lambda: known_settings, outside, SystemClock(), lambda: False)
+    shadow = Shadow(journal, operators, lambda: rules, lambda: known)
+    pages = Console(operators, lambda: known_settings, outside, SystemClock(), lambda: False, shadow.report)
     side = Side("", journal, metrics, blind, intake, footings, pages)
     app = web.Application(middlewares=[in_json])
-    shadow = Shadow(journal, operators, lambda: rules, lambda: known)
     alerts = Pages(Path(__file__).resolve().parents[2] / "docs" / "alerts", pages.alert)
     parts = (intake, operators, Approvals(journal, operators), shadow, alerts, pages)
     app.add_routes([route for part in parts for route in part.routes()])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from remediator import guardrails
-from remediator.console import graph, sessions
+from remediator.console import graph, routes_of, sessions
 from remediator.console.checks import ORDER, checks
 from remediator.console.render import markdown, value, web_address
 from remediator.console.timeline import MOST_ITEMS, entries, entry, folded, things
@@ -206,6 +206,10 @@ class _Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_switched_off_there_are_no_pages() -> None:
+    assert routes_of(None) == ()
 
 
 def test_sessions_are_bounded_and_end() -> None:
