@@ -140,7 +140,7 @@ class Console:
                     raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
                 request[CALLER] = visitor.caller
                 went = await handler(request, visitor, form)
-                visitor.session.told = went.said
+                visitor.session.tell(went.said, went.to)
                 self._gatherer.forget()
                 self.live.publish()
                 raise web.HTTPSeeOther(went.to, headers=HEADERS)

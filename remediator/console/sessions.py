@@ -26,7 +26,7 @@ class Session:
     proxied   the name that the proxy gave; None with a token
     said      what the user of a shared token calls himself
     csrf      what every form of this session carries
-    told      words for the next page, shown once
+    told      words for the page `told_at`, until that is loaded once more (a page that renews itself keeps them)
     """
 
     began: float
@@ -35,6 +35,21 @@ class Session:
     said: str | None = None
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     told: str = ""
+    told_at: str = ""
+    shown: bool = False
+
+    def tell(self, said: str, at: str) -> None:
+        """Words for the next page."""
+        self.told, self.told_at, self.shown = said, at, False
+
+    def telling(self, path: str, *, renewed: bool) -> str:
+        """What this page is to say; `renewed` when it is the same one that asks anew."""
+        if path != self.told_at or (renewed and not self.shown):
+            return ""
+        if self.shown and not renewed:
+            self.told = self.told_at = ""
+        self.shown = True
+        return self.told
 
 
 class Sessions:

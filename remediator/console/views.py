@@ -65,7 +65,7 @@ class Views:
 
     def show(self, request: web.Request, visitor: Visitor, name: str, /, **values: Any) -> web.Response:
         """A page with what all pages have."""
-        told, visitor.session.told = visitor.session.told, ""
+        told = visitor.session.telling(request.path, renewed="HX-Request" in request.headers)
         return self.renderer.page(
             name, about=self.api.about, visitor=visitor, path=request.path, here=request.path_qs, told=told, **values
         )

@@ -228,6 +228,18 @@ def test_sessions_are_bounded_and_end() -> None:
     assert kept.find(last, 60.0) is None, "what is over stays so"
 
 
+def test_what_is_told_stays_while_its_page_renews_itself() -> None:
+    """It is gone with the next load, and was never another page's."""
+    session = sessions.Session(0.0)
+    session.tell("Taken.", "/a")
+    assert session.telling("/b", renewed=False) == ""
+    assert session.telling("/a", renewed=True) == "", "a page of before"
+    assert session.telling("/a", renewed=False) == "Taken."
+    assert session.telling("/a", renewed=True) == "Taken."
+    assert session.telling("/a", renewed=False) == ""
+    assert session.telling("/a", renewed=True) == ""
+
+
 def test_tries_are_counted_by_address_and_forgotten() -> None:
     clock = _Clock()
     tries = sessions.Tries(clock)
