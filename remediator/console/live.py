@@ -8,6 +8,7 @@ every stream ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 LOOK_EVERY = 1.0  # seconds
 ALIVE_EVERY = 15.0  # seconds between two signs of life; also how long a session that ended may still be told
 MOST_STREAMS, MOST_EACH = 100, 12  # of all people, of one person
+GONE_EVERY = 1.0  # seconds from one look whether the reader is still there to the next
 WRITE_WITHIN = 10.0  # seconds until a reader that takes nothing is let go
 AGAIN_AFTER = 3000  # milliseconds until a browser asks again
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -83,7 +85,7 @@ class Live:
         try:
             await response.prepare(request)
             await self._tell(response, f"retry: {AGAIN_AFTER}\n\n")
-            await self._follow(response, still)
+            await self._follow(request, response, still)
         except (ConnectionError, TimeoutError):
             request.protocol.force_close()
         finally:
@@ -93,19 +95,29 @@ class Live:
                 self._somebody.clear()
         return response
 
-    async def _follow(self, response: web.StreamResponse, still: Callable[[], bool]) -> None:
+    async def _follow(self, request: web.Request, response: web.StreamResponse, still: Callable[[], bool]) -> None:
         told = -1
         while not self._closing and still():
-            turn, version = self._turn, self.version
+            version = self.version
             if version != told:
                 told = version
                 await self._tell(response, f"event: change\ndata: {version}\n\n")
-                continue
-            try:
-                async with asyncio.timeout(ALIVE_EVERY):
-                    await turn.wait()
-            except TimeoutError:
+            elif await self._idle(request):
                 await self._tell(response, ": still here\n\n")
+            elif request.transport is None:
+                return
+
+    async def _idle(self, request: web.Request) -> bool:
+        """True after ALIVE_EVERY without a change; False at one, or when the reader has gone, which nobody tells us."""
+        turn = self._turn
+        for _ in range(int(ALIVE_EVERY / GONE_EVERY)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GONE_EVERY):
+                    await turn.wait()
+                return False
+            if request.transport is None:
+                return False
+        return True
 
     @staticmethod
     async def _tell(response: web.StreamResponse, text: str) -> None:

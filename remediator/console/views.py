@@ -159,7 +159,7 @@ class Views:
         latest = [
             (seen, shadow_words.story(seen)) for seen in sorted(found.seen, key=lambda one: -one.opened_at)[:LATEST]
         ]
-        verdict = [line for record in found.records for line in shadow_words.verdict(record)]
+        verdict = [line for record in found.records for line in shadow_words.verdict(record, found.past.budget[1])]
         return self.renderer.page(
             "shadow",
             at=at,
