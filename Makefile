@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 UV := build/uv/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test campaign bench bench-remediator check images dashboards dashboards-preview lock clean
+.PHONY: help setup demo demo-down test campaign bench bench-remediator screenshots check images dashboards dashboards-preview lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ bench-remediator: ## measure a storm of alerts, and the way from one alert to it
 	@scripts/setup --bench
 	@.venv/bin/python -m bench.remediator_storm
 	@.venv/bin/python -m bench.remediator_speed
+
+screenshots: ## the pictures of the console in docs/console, from the test that watches a drill
+	@scripts/setup --test
+	@PREP_SCREENSHOTS=docs/console scripts/engine run .venv/bin/python -m pytest -q tests/faults/test_console_drill.py
 
 check: setup ## linters, types, rules and configuration; no server is started
 	@scripts/check

@@ -1,9 +1,9 @@
 """The JSON API for operators, and what says whether the remediator lives: health, readiness, metrics.
 
 In: requests with a bearer token of `operators` or `api_token_files`. Out: JSON. It reads the journal and writes
-into it what people say: pauses and their end, doubts settled here, questions answered in `approvals.py` (inbox
-rows; the episode's owner journals them). It performs no action; it can have the configuration read anew. Without
-tokens in the settings all of this answers 403.
+into it what people say, by `decisions.py`: pauses and their end, doubts settled here, questions answered in
+`approvals.py`. It performs no action; it can have the configuration read anew. Without tokens in the settings all of
+this answers 403.
 
     GET    /api/v1/episodes?open=1&limit=50          GET  /api/v1/episodes/{id}
     GET    /api/v1/journal?after=&limit=             GET  /api/v1/journal/verify
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,17 +27,17 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 
 from remediator import narrative, openapi
 from remediator.answers import faulty, finished, problem, refused
-from remediator.api_models import SAID, NewPause, Settle
+from remediator.api_models import NewPause, Settle
 from remediator.bearer import Answer
+from remediator.decisions import Decisions
 from remediator.errors import ConfigError, JournalError
-from remediator.events import Event, Unknown
-from remediator.handling import CALLER, No, caller_of, no, read_body, who_of
+from remediator.events import Event
+from remediator.handling import CALLER, No, caller_of, no, read_body
 from remediator.journal import EpisodeRow, Journal
-from remediator.ledger import Attempt, fold
+from remediator.ledger import Attempt
 from remediator.metrics import Metrics
 from remediator.narrative import line, why
 from remediator.operators import Operators
@@ -84,6 +83,9 @@ class Api:
     about: About
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None
     """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
+
+    def __post_init__(self) -> None:
+        self.decisions = Decisions(self.journal, self.books)
 
     def reconfigure(self, operators: Operators, about: About) -> None:
         """Other tokens from the next request on, and another configuration to tell of."""
@@ -168,21 +170,14 @@ class Api:
                 "GET /api/v1/episodes lists them.",
             )
         now = await self.journal.now()
-        events = await self._events(asked)
-        said = [_event(event) for event in events or ()]
+        events = await self.decisions.events(asked)
+        said = [event_line(event) for event in events or ()]
         not_acted = narrative.not_acted(events) if events else None
         story = {"episode": _row(row), "why": _state(events, now), "not_acted": not_acted, "events": said}
         return web.json_response(story)
 
     async def _summary(self, row: EpisodeRow, now: float) -> dict[str, Json]:
-        return _row(row) | {"why": _state(await self._events(row.episode), now)}
-
-    async def _events(self, episode: str) -> list[Event] | None:
-        """None when a newer version wrote them."""
-        try:
-            return await self.journal.events(episode)
-        except Unknown:
-            return None
+        return _row(row) | {"why": _state(await self.decisions.events(row.episode), now)}
 
     async def tail(self, request: web.Request) -> web.Response:
         """Events of all episodes by time: the newest, or those since `after`. `next` is the next `after`.
@@ -192,7 +187,7 @@ class Api:
         """
         limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
-        said = [{"episode": event.episode, "id": event.id, **_event(event)} for event in events]
+        said = [{"episode": event.episode, "id": event.id, **event_line(event)} for event in events]
         return web.json_response({"events": said, "next": following})
 
     async def verify(self, _: web.Request) -> web.Response:
@@ -201,16 +196,9 @@ class Api:
 
     async def doubts(self, _: web.Request) -> web.Response:
         """Attempts that may have taken effect and are not running any more."""
-        return web.json_response({"doubts": [_doubt(episode, attempt) for episode, attempt in await self._doubts()]})
-
-    async def _doubts(self) -> list[tuple[str, Attempt]]:
-        now = await self.journal.now()
-        found: list[tuple[str, Attempt]] = []
-        for row in await self.journal.open_episodes():
-            events = await self._events(row.episode)
-            attempts = fold(events).attempts if events else ()
-            found += [(row.episode, one) for one in attempts if one.in_doubt and not _running(one, now)]
-        return found
+        return web.json_response(
+            {"doubts": [_doubt(episode, attempt) for episode, attempt in await self.decisions.doubts()]}
+        )
 
     async def status(self, _: web.Request) -> web.Response:
         """What it is, what it may do, and what needs a person."""
@@ -221,7 +209,7 @@ class Api:
             "now": await self.journal.now(),
             "runbooks": books,
             "episodes_open": len(open_rows),
-            "doubts": [_doubt(episode, attempt) for episode, attempt in await self._doubts()],
+            "doubts": [_doubt(episode, attempt) for episode, attempt in await self.decisions.doubts()],
             "pauses": [asdict(pause) for pause in await self.journal.pauses()],
             "storm": asdict(storm) if (storm := await self.journal.storm()) is not None else None,
             "demoted": [asdict(one) for one in await self.journal.demoted()],
@@ -243,62 +231,20 @@ class Api:
 
     async def pause(self, request: web.Request) -> web.Response:
         """Stop beginning actions. Answers once it holds for every replica, with what is running."""
-        new = await read_body(request, NewPause)
-        kind, _, name = new.scope.partition(":")
-        known = sorted(book.name for book in self.books())
-        if kind == "runbook" and name not in known:
-            # A mistyped name would be a pause that stops nothing, and a person who believes it does.
-            raise no(422, "no_such_runbook", f"There is no runbook {name!r}.", f"Give one of {', '.join(known)}.")
-        until = None if new.for_seconds is None else await self.journal.now() + new.for_seconds
-        who = who_of(request, new.who)
-        number = await self.journal.pause(new.scope, who, new.reason, until)
-        log.warning("paused", pause=number, scope=new.scope, who=who, reason=new.reason)
-        made = next((pause for pause in await self.journal.pauses() if pause.id == number), None)
-        if made is None:
-            raise no(409, "pause_over", f"Pause {number} is over already.", "Pause again, for longer.")
-        running = [asdict(attempt) for attempt in await self.journal.running()]
-        return web.json_response({"pause": asdict(made), "running": running}, status=201)
+        made, running = await self.decisions.pause(caller_of(request), await read_body(request, NewPause))
+        said = {"pause": asdict(made), "running": [asdict(attempt) for attempt in running]}
+        return web.json_response(said, status=201)
 
     async def resume(self, request: web.Request) -> web.Response:
         """End a pause; ending one that is over is no mistake of anybody's, but is said."""
-        asked = request.match_info["id"]
-        try:
-            who = caller_of(request).name or SAID.validate_python(request.query.get("who"))
-        except ValidationError as error:
-            raise no(400, "who", "Who ends the pause is not said.", "Add ?who=<name> to the request.") from error
-        known = {str(pause.id): pause.id for pause in await self.journal.pauses()}
-        if asked not in known or not await self.journal.resume(known[asked], who):
-            do = "GET /api/v1/pauses lists them."
-            raise no(404, "no_such_pause", "No pause with this number is in force.", do)
-        log.warning("resumed", pause=asked, who=who)
-        return web.json_response({"resumed": known[asked]})
+        who = request.query.get("who")
+        ended = await self.decisions.resume(caller_of(request), request.match_info["id"], who)
+        return web.json_response({"resumed": ended})
 
     async def settle(self, request: web.Request) -> web.Response:
         """A person's word about an attempt in doubt. Refused while it may still be running."""
-        asked = request.match_info["attempt"]
-        said = await read_body(request, Settle)
-        episode = await self.journal.episode_of(asked) if re.fullmatch(openapi.ATTEMPT, asked) else None
-        events = await self._events(episode) if episode is not None else None
-        attempt = next((one for one in fold(events).attempts if one.id == asked), None) if events else None
-        if episode is None or attempt is None:
-            do = "GET /api/v1/doubts lists them."
-            raise no(404, "no_such_attempt", "There is no attempt with this id.", do)
-        if not attempt.in_doubt:
-            end = attempt.settlement or attempt.outcome
-            raise no(409, "not_in_doubt", f"This attempt is not in doubt: {end}.", "There is nothing to settle.")
-        now = await self.journal.now()
-        if _running(attempt, now):
-            left = attempt.at + attempt.deadline - now
-            raise no(
-                409,
-                "still_running",
-                "This attempt may still be running.",
-                f"Settle it in {left:.0f} s if need be.",
-            )
-        who = who_of(request, said.who)
-        click = {"kind": "settle", "attempt": asked, **said.model_dump(), "who": who}
-        await self.journal.click(episode, json.dumps(click).encode())
-        log.warning("a person settles a doubt", attempt=asked, settlement=said.settlement, who=who)
+        asked, said = request.match_info["attempt"], await read_body(request, Settle)
+        episode = await self.decisions.settle(caller_of(request), asked, said)
         return web.json_response({"status": "accepted", "episode": episode, "attempt": asked}, status=202)
 
     async def read_anew(self, _: web.Request) -> web.Response:
@@ -340,7 +286,8 @@ def _row(row: EpisodeRow) -> dict[str, Json]:
     return {"id": said.pop("episode"), "alert": said.pop("label"), **said}
 
 
-def _event(event: Event) -> dict[str, Json]:
+def event_line(event: Event) -> dict[str, Json]:
+    """An event as the API tells it."""
     return {
         "seq": event.seq,
         "at": event.at,
@@ -366,11 +313,6 @@ def _doubt(episode: str, attempt: Attempt) -> Mapping[str, Json]:
         "at": attempt.at,
         "detail": attempt.detail or "no outcome was written",
     }
-
-
-def _running(attempt: Attempt, now: float) -> bool:
-    """Nothing is concluded about an attempt before its whole duration has passed."""
-    return attempt.outcome is None and now < attempt.at + attempt.deadline
 
 
 def _number(request: web.Request, name: str, default: int, least: int, most: int) -> int:

@@ -1,8 +1,6 @@
-"""What people decide: approvals given and declined, a storm ended, a demoted runbook restored.
+"""What people decide, over the JSON API: approvals given and declined, a storm ended, a demoted runbook restored.
 
-In: requests of named people (`operators`). Out: rows that the episode's owner folds in (`episodes.py`), and changes
-under the intents' lock. An answer is bound to the digest that its giver has seen: what would be done may be something
-else by the time somebody clicks, and then it is another question.
+In: requests of named people (`operators`). Out: JSON. What a decision is, and what it is bound to, is `decisions.py`'s.
 
     GET  /api/v1/approvals
     POST /api/v1/approvals/{id}/approve       {digest, reason, who}
@@ -13,22 +11,17 @@ else by the time somebody clicks, and then it is another question.
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from remediator import openapi
 from remediator.api import Api, Handler
 from remediator.api_models import Because, Decline, Yes
-from remediator.errors import Conflict
-from remediator.events import Unknown
-from remediator.handling import caller_of, no, read_body, who_of
+from remediator.handling import caller_of, read_body
 from remediator.journal import EpisodeRow, Journal
-from remediator.ledger import Approval, fold
+from remediator.ledger import Approval
 
 log = structlog.get_logger(__name__)
 
@@ -57,91 +50,36 @@ class Approvals:
     async def waiting(self, _: web.Request) -> web.Response:
         """Questions that can be answered now, the oldest first."""
         now = await self.journal.now()
-        found = [_told(row, asked) for row, asked in await self._open() if asked.good_until > now]
+        found = [told(row, asked) for row, asked in await self.api.decisions.questions() if asked.good_until > now]
         return web.json_response({"approvals": found, "now": now})
 
     async def approve(self, request: web.Request) -> web.Response:
         """Yes. It is done when nothing forbids it at that moment, after another look; 202 says that it is taken."""
-        said = await read_body(request, Yes)
-        row, asked = await self._asked(request.match_info["id"], said.digest)
-        who = who_of(request, said.who)
-        if asked.persons > 1 and caller_of(request).name is None:
-            raise no(
-                403,
-                "shared_token",
-                f"This needs {asked.persons} different persons, and a shared token is nobody in particular.",
-                "Use a token of your own (`operators` in the configuration).",
-            )
-        if who in asked.approved_by:
-            do = "Another person must approve it too."
-            raise no(409, "approved_already", f"{who} has approved it; {asked.persons} persons are needed.", do)
-        return await self._click(row, asked, "approve", who, said.reason or "")
+        asked, said = request.match_info["id"], await read_body(request, Yes)
+        return _taken(asked, await self.api.decisions.approve(caller_of(request), asked, said))
 
     async def decline(self, request: web.Request) -> web.Response:
         """No, for this episode. It costs no limit."""
-        said = await read_body(request, Decline)
-        row, asked = await self._asked(request.match_info["id"], said.digest)
-        return await self._click(row, asked, "decline", who_of(request, said.who), said.reason)
+        asked, said = request.match_info["id"], await read_body(request, Decline)
+        return _taken(asked, await self.api.decisions.decline(caller_of(request), asked, said))
 
     async def end_storm(self, request: web.Request) -> web.Response:
         """A person says that the storm is over: what waits is released one after the other."""
-        said = await read_body(request, Because)
-        who = who_of(request, said.who)
-        if not await self.journal.end_storm(who, said.reason):
-            raise no(409, "no_storm", "There is no storm.", "GET /api/v1/status tells what holds.")
-        log.warning("storm ended by a person", who=who, reason=said.reason)
+        await self.api.decisions.end_storm(caller_of(request), await read_body(request, Because))
         return web.json_response({"status": "ended"})
 
     async def restore(self, request: web.Request) -> web.Response:
         """A demoted runbook may do what its mode says again."""
-        said = await read_body(request, Because)
-        name, who = request.match_info["name"], who_of(request, said.who)
-        if not await self.journal.restore(name, who, said.reason):
-            do = "GET /api/v1/status lists those that are."
-            raise no(409, "not_demoted", f"Runbook {name[:63]!r} is not demoted.", do)
-        log.warning("runbook restored", runbook=name, who=who, reason=said.reason)
+        name, said = request.match_info["name"], await read_body(request, Because)
+        await self.api.decisions.restore(caller_of(request), name, said)
         return web.json_response({"status": "restored", "runbook": name})
 
-    # -- questions --------------------------------------------------------------------------------------
 
-    async def _open(self) -> list[tuple[EpisodeRow, Approval]]:
-        found = []
-        for row in await self.journal.open_episodes():
-            if row.refused != "needs_approval":
-                continue
-            try:
-                asked = fold(await self.journal.events(row.episode)).approval
-            except Unknown:
-                continue  # a newer version's question: that one answers for it
-            if asked is not None and asked.open:
-                found.append((row, asked))
-        return found
-
-    async def _asked(self, id: str, digest: str) -> tuple[EpisodeRow, Approval]:
-        """The open question of this id, seen as it is. Raises No."""
-        found = [pair for pair in await self._open() if pair[1].id == id] if re.fullmatch(openapi.ATTEMPT, id) else []
-        if not found:
-            do = "GET /api/v1/approvals lists what waits; another one may have answered it."
-            raise no(404, "no_such_approval", "No question with this id waits for an answer.", do)
-        row, asked = found[0]
-        if not asked.digest.startswith(digest):
-            do = "Read it again: what would be done has changed since you saw it."
-            raise no(409, "digest", "The digest is not that of what would be done now.", do)
-        if await self.journal.now() >= asked.good_until:
-            raise no(409, "expired", "The time to answer is over.", "Act by hand, or wait: it was handed to people.")
-        return row, asked
-
-    async def _click(self, row: EpisodeRow, asked: Approval, kind: str, who: str, reason: str) -> web.Response:
-        click = {"kind": kind, "approval": asked.id, "digest": asked.digest, "who": who, "reason": reason}
-        try:
-            await self.journal.click(row.episode, json.dumps(click).encode())
-        except Conflict as error:
-            raise no(409, "episode_closed", "The episode has closed meanwhile.", "Nothing need be done.") from error
-        log.warning("a person answers", kind=kind, approval=asked.id, who=who)
-        return web.json_response({"status": "accepted", "episode": row.episode, "approval": asked.id}, status=202)
+def _taken(asked: str, episode: str) -> web.Response:
+    return web.json_response({"status": "accepted", "episode": episode, "approval": asked}, status=202)
 
 
-def _told(row: EpisodeRow, asked: Approval) -> dict[str, Any]:
+def told(row: EpisodeRow, asked: Approval) -> dict[str, Any]:
     return {
         "id": asked.id,
         "episode": row.episode,

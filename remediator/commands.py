@@ -24,7 +24,7 @@ from remediator.actions.base import Action, Preview, Risk
 from remediator.api import Api, Handler
 from remediator.api_models import NewCommand, Wish
 from remediator.errors import RemediatorError
-from remediator.handling import caller_of, no, read_body, who_of
+from remediator.handling import caller_of, named, no, read_body
 from remediator.journal import Journal
 from remediator.ledger import Command
 from remediator.matching import params_of
@@ -91,7 +91,7 @@ class Commands:
     async def command(self, request: web.Request) -> web.Response:
         """Taken; what comes of it stands in the episode. The digest is that of what is there now, or it is refused."""
         said = await read_body(request, NewCommand)
-        who = who_of(request, said.who)
+        who = named(caller_of(request), said.who)
         if said.break_glass and not caller_of(request).may("admin"):
             do = "Ask somebody who has it, or leave the glass whole: the reason why nothing is done tells how long."
             raise no(403, "role", "Breaking the glass needs the role admin.", do)

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 READ_WITHIN = 8.0
 """Seconds for reading and checking: a folder on a dead mount hangs. Below the 10 s of an answer of the API."""
-FIXED = ("environment", "listen", "webhook.path", "journal", "alert_pages", "log_format")
+FIXED = ("environment", "listen", "webhook.path", "journal", "alert_pages", "console.enabled", "log_format")
 """What a process is started with and keeps. The environment is in the key of every open episode."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import TypeVar
 
 from aiohttp import web
@@ -25,6 +27,12 @@ class No(Exception):
         self.answer = answer
         super().__init__(answer.status)
 
+    @property
+    def error(self) -> Mapping[str, str]:
+        """`code`, `message` and `do` of the answer, for who says it otherwise than in JSON."""
+        said: Mapping[str, str] = json.loads(self.answer.text or "{}")["error"]
+        return said
+
 
 def no(status: int, code: str, message: str, do: str) -> No:
     """To be raised."""
@@ -36,9 +44,9 @@ def caller_of(request: web.Request) -> Caller:
     return request[CALLER]
 
 
-def who_of(request: web.Request, said: str | None) -> str:
+def named(caller: Caller, said: str | None) -> str:
     """The name that goes into the journal: of the token where it has one, else what the caller says. Raises No."""
-    name = caller_of(request).name or said
+    name = caller.name or said
     if not name:
         raise no(
             403, "who", "Who acts is not said, and the token is shared.", "Give `who`, or use a token of your own."
@@ -48,6 +56,22 @@ def who_of(request: web.Request, said: str | None) -> str:
 
 async def read_body(request: web.Request, model: type[Model]) -> Model:
     """The request's JSON as a model; raises No with every fault of it."""
+    data = await read_bytes(request)
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise unusable(model, error) from error
+
+
+def unusable(model: type[Model], error: ValidationError) -> No:
+    """To be raised: every fault of a body."""
+    found = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
+    fields = ", ".join(model.model_fields)
+    return no(422, "bad_body", f"The body cannot be used: {found}.", f"It is JSON with {fields}.")
+
+
+async def read_bytes(request: web.Request) -> bytes:
+    """The whole body, at most MOST_BODY bytes within BODY_TIMEOUT. Raises No."""
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
@@ -57,9 +81,4 @@ async def read_body(request: web.Request, model: type[Model]) -> Model:
         raise no(400, "incomplete_body", "The body did not come to its end.", "Send it again, whole.") from error
     if len(data) > MOST_BODY:
         raise no(413, "too_large", f"The body is over {MOST_BODY} bytes.", "Send less.")
-    try:
-        return model.model_validate_json(bytes(data), strict=True)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
-        fields = ", ".join(model.model_fields)
-        raise no(422, "bad_body", f"The body cannot be used: {found}.", f"It is JSON with {fields}.") from error
+    return bytes(data)

@@ -39,6 +39,15 @@ class Operators:
         """Is any token configured?"""
         return bool(self._tokens)
 
+    @property
+    def shared(self) -> bool:
+        """Is there a token that is nobody's own?"""
+        return any(caller.name is None for caller, _ in self._tokens)
+
+    def person(self, name: str) -> Caller | None:
+        """Who is named so in `operators`; for a proxy's word, which proves it instead of a token."""
+        return next((caller for caller, _ in self._tokens if caller.name == name), None)
+
     def check(self, header: str | None) -> Caller | Answer:
         """Whose token it is, or why nobody is let in. All are compared: the time taken tells nothing."""
         answers = [(caller, tokens.check(header)) for caller, tokens in self._tokens]

@@ -40,6 +40,14 @@ class Sample:
     at: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series over a time: `points` are (UNIX seconds, value), in order."""
+
+    labels: Mapping[str, str]
+    points: tuple[tuple[float, float], ...]
+
+
 class Prometheus:
     """A client for one server; holds nothing but its address. The same question at the same time is asked once."""
 
@@ -75,6 +83,17 @@ class Prometheus:
             raise Permanent(f"{self.url}/api/v1/query: not an answer of Prometheus") from error
         raise Permanent(f"{self.url}: {expression!r} gives a {data['resultType']}, not a vector")
 
+    async def range(self, expression: str, begin: float, end: float, step: float) -> tuple[Series, ...]:
+        """Its values from `begin` to `end` (UNIX seconds), each `step` seconds; for people to see, never a proof."""
+        asked = (("query", expression), ("start", f"{begin:.3f}"), ("end", f"{end:.3f}"), ("step", f"{step:.3f}"))
+        data = await self._get("/api/v1/query_range", *asked)
+        try:
+            if data["resultType"] == "matrix":
+                return tuple(_series(item) for item in data["result"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise Permanent(f"{self.url}/api/v1/query_range: not an answer of Prometheus") from error
+        raise Permanent(f"{self.url}: {expression!r} gives a {data['resultType']}, not a matrix")
+
     async def up(self) -> tuple[tuple[Sample, ...], float]:
         """What is scraped and whether it answers (`up`); and the clock's skew, told by the same answer."""
         return await self._together.ask("up", self._up)
@@ -102,6 +121,10 @@ class Prometheus:
 def _sample(labels: Mapping[str, str], value: Sequence[Json]) -> Sample:
     """A value of the API: [UNIX seconds, "number"]."""
     return Sample(labels, float(value[1]), float(value[0]))
+
+
+def _series(item: Mapping[str, Json]) -> Series:
+    return Series(item["metric"], tuple((float(at), float(value)) for at, value in item["values"]))
 
 
 def _skew(before: float, theirs: float, after: float) -> float:

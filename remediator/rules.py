@@ -71,7 +71,7 @@ async def _rule(
     results = await asyncio.gather(*(server.query(rule.expression) for rule in ours))
     for rule, samples in zip(ours, results, strict=True):
         for sample in samples:
-            if _labels_of(rule, sample).items() >= target.items():
+            if labels_of(rule, sample).items() >= target.items():
                 return Answer.YES, f"{rule.name} is {sample.value:g} at {server.url}"
     if ill := [rule for rule in ours if rule.health == "err"]:
         return Answer.UNKNOWN, f"{ill[0].name} cannot be evaluated at {server.url}: {ill[0].last_error[:200]}"
@@ -113,7 +113,7 @@ def blind(up: Sequence[Sample], target: Mapping[str, str], job: str | None) -> s
     return f"{what} cannot be scraped ({states.count(False)} of {len(states)} targets are down)"
 
 
-def _labels_of(rule: Rule, sample: Sample) -> dict[str, str]:
+def labels_of(rule: Rule, sample: Sample) -> dict[str, str]:
     """The alert's labels as the rule makes them: the sample's, without its metric name, and the rule's own."""
     labels: Iterable[tuple[str, str]] = sample.labels.items()
     return {name: value for name, value in labels if name != "__name__"} | dict(rule.labels)

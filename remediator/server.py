@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from remediator import redis_spare
+from remediator import pause_file, redis_spare
 from remediator.actions import registry
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
@@ -29,6 +29,7 @@ from remediator.approvals import Approvals
 from remediator.clock import Clock, SystemClock
 from remediator.commands import Commands
 from remediator.configuration import Loaded, Reloader, longest_deadline, read
+from remediator.console import Console, routes_of
 from remediator.diagnosis import Diagnoses
 from remediator.engine import Engine, Parts
 from remediator.episodes import Episodes
@@ -155,15 +156,17 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, loop.stop.set)
     running.add_signal_handler(signal.SIGHUP, reloader.ask)
+    shadow = Shadow(journal, api, lambda: engine.settings, books)
+    console = _console(engine, api, session, shadow)
     async with asyncio.TaskGroup() as group:
-        pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
-        commands = Commands(journal, api, lambda: engine.actions)
-        shadow = Shadow(journal, api, lambda: engine.settings, books)
+        pages = Pages(settings.alert_pages, console.alert if console else None)
+        answers, commands = Approvals(journal, api), Commands(journal, api, lambda: engine.actions)
         ours = (intake, api, answers, commands, shadow, pages)
-        routes = [route for each in ours for route in each.routes()]
-        runner, listener = await _listen(settings, routes)
+        routes = [*(route for each in ours for route in each.routes()), *routes_of(console)]
+        runner, listener = await _listen(settings, routes, console.close if console else None)
         spare = redis_spare.keep(lambda: engine.settings)
-        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare)
+        work = [batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare]
+        work += [console.run()] if console else []
         tasks = [group.create_task(each) for each in work]
         _steady()
         try:
@@ -194,9 +197,25 @@ def _about(loaded: Loaded) -> About:
     return About(version("prep-ops"), settings.environment, settings.mode, loaded.digest)
 
 
-async def _listen(settings: Settings, routes: Sequence[web.RouteDef]) -> tuple[web.AppRunner, Listener]:
+def _console(engine: Engine, api: Api, session: aiohttp.ClientSession, shadow: Shadow) -> Console | None:
+    """The pages for people, with the settings that hold at each request; None where they are switched off."""
+    if not engine.settings.console.enabled:
+        return None
+
+    def paused() -> bool:
+        return pause_file.there(engine.settings.pause_file)
+
+    return Console(api, lambda: engine.settings, session, engine.clock, paused, shadow.report)
+
+
+async def _listen(
+    settings: Settings, routes: Sequence[web.RouteDef], closing: Callable[[], Awaitable[None]] | None
+) -> tuple[web.AppRunner, Listener]:
     app = web.Application(client_max_size=settings.webhook.max_bytes, middlewares=[in_json])
     app.add_routes(routes)
+    if closing is not None:
+        # What follows would never end by itself: it is ended before the server waits for its requests.
+        app.on_shutdown.append(lambda _: closing())
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
     await runner.setup()
     listener = Listener(settings.listen, runner)

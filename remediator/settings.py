@@ -7,6 +7,7 @@ are read when they are used, so a rotated one needs no restart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -275,6 +276,34 @@ class Operator(Strict):
     """`viewer` reads; `operator` also pauses, approves, declines and settles doubts; `admin` may do everything."""
 
 
+class ConsoleProxy(Strict):
+    """A proxy before the console, believed by its address only. Without this section no such header counts."""
+
+    addresses: tuple[str, ...] = Field(min_length=1)
+    """Addresses or networks (`10.0.0.5`, `10.1.0.0/16`) that it asks from. Believed from these: `X-Forwarded-Proto`,
+    and of `X-Forwarded-For` the last address."""
+    user_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    """Header in which it names the person that it has logged in: one of `operators`, whose role counts. It must strip
+    the header from what comes in. `null`: people log in with their tokens."""
+
+    @model_validator(mode="after")
+    def _networks(self) -> ConsoleProxy:
+        for each in self.addresses:
+            ip_network(each)
+        return self
+
+
+class Console(Strict):
+    """Pages for people under `/console`, with the same tokens and roles as the API: docs/console.md."""
+
+    enabled: bool = True
+    """`false`: there are no such pages."""
+    session: Duration = Field(default=12 * 3600.0, ge=60.0, le=7 * 86400.0)
+    """After so long one logs in again. A token that is taken away, and a restart, end a session at once."""
+    proxy: ConsoleProxy | None = None
+    """Without it everybody is who his token says, and where his connection comes from."""
+
+
 class Guards(Strict):
     """Bounds over all runbooks. The floors are the table in docs/runbook-format.md."""
 
@@ -352,6 +381,7 @@ class Settings(Strict):
     without `operators` the API answers 403 to everybody."""
     operators: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")], Operator] = {}
     """People by name, each with tokens of their own. Approving what needs two persons needs two of these."""
+    console: Console = Console()
     journal: Journal = Journal()
     prometheus: Prometheus
     alertmanager: Alertmanager

@@ -23,7 +23,7 @@ from remediator import openapi
 from remediator.api import Api
 from remediator.api_models import Promote
 from remediator.events import OWN, Event
-from remediator.handling import no, read_body, who_of
+from remediator.handling import caller_of, named, no, read_body
 from remediator.journal import Journal, Promoted
 from remediator.promotion import Record, supports
 from remediator.runbooks import MODES, Mode, Runbook, from_body
@@ -66,7 +66,7 @@ class Shadow:
     async def promote(self, request: web.Request) -> web.Response:
         """Into the journal: who, why, from, to. 409 where the report does not support it and `despite` is not given."""
         said = await read_body(request, Promote)
-        name, who = request.match_info["name"], who_of(request, said.who)
+        name, who = request.match_info["name"], named(caller_of(request), said.who)
         self._known(name)
         found = (await self.report(self.settings().promotion.window, name)).records[0]
         was = found.mode or MODES[0]

@@ -47,8 +47,8 @@ value out of its range. `--config.check` tells every fault and starts nothing; w
 - **required** keys have no default. `<name>` is a name of your choice.
 - A **reload** reads all files anew, and takes over all of them or, with a fault, nothing. Exporter: SIGHUP or
   `POST /-/reload` (`docs/web.md`). Remediator: SIGHUP, `prepctl reload` or `POST /-/reload` with an operator's token;
-  its `environment`, `listen`, `journal`, `webhook.path`, `alert_pages` and `log_format` need a restart. The switch
-  has none.
+  its `environment`, `listen`, `journal`, `webhook.path`, `alert_pages`, `console.enabled` and `log_format` need a
+  restart. The switch has none.
 """
 _TABLE = ("| Key | Default | Kind and unit | Meaning |", "|---|---|---|---|")
 _DURATIONS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0))

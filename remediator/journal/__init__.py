@@ -2,6 +2,7 @@
 
 from remediator.facts import Facts
 from remediator.journal.journal import Journal
+from remediator.journal.readings import Effects, Place, Wanted
 from remediator.journal.store import NoSpace
 from remediator.journal.values import (
     Claim,
@@ -21,6 +22,7 @@ __all__ = [
     "Claim",
     "Decide",
     "Demotion",
+    "Effects",
     "EpisodeIndex",
     "EpisodeRow",
     "Facts",
@@ -28,8 +30,10 @@ __all__ = [
     "Journal",
     "NoSpace",
     "Pause",
+    "Place",
     "Promoted",
     "Routed",
     "Running",
     "Storm",
+    "Wanted",
 ]

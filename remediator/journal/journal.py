@@ -15,7 +15,7 @@ from remediator.errors import Conflict
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.journal import index, intake, limits, lines, watch, work
-from remediator.journal.lifetime import Replica
+from remediator.journal.readings import Readings
 from remediator.journal.sqlite import SQLiteStore
 from remediator.journal.store import NoSpace, Unstorable
 from remediator.journal.transaction import Tx
@@ -46,7 +46,7 @@ class _Refused(Exception):
         self.refusal = refusal
 
 
-class Journal(Replica):
+class Journal(Readings):
     """The journal as one replica sees it; every method may raise JournalError."""
 
     # -- intake -------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ _COUNTS = select(
 ).where(charges.c.at > bindparam("now") - DAY)
 _HEAD = select(func.max(events.c.at))
 # The same words as `ledger.Attempt.in_doubt` and `did_not_begin`.
-_OPEN_END = and_(
+OPEN_END = and_(
     or_(charges.c.result.is_(None), charges.c.result == "in_doubt"),
     or_(charges.c.settlement.is_(None), charges.c.settlement == "unknown"),
 )
@@ -67,10 +67,10 @@ _BEGAN = and_(
 # Not proven fixed: being worked on, or in the hands of people, whom nobody must act under.
 _UNHELPED = or_(charges.c.verdict.is_(None), charges.c.verdict != "fixed")
 _OTHERS = (
-    select(charges.c.episode, _OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"), charges.c.verdict)
+    select(charges.c.episode, OPEN_END.label("doubt"), episodes.c.closed_at.is_(None).label("open"), charges.c.verdict)
     .outerjoin(episodes, episodes.c.episode == charges.c.episode)
     .where(_OF_RESOURCE, charges.c.episode != bindparam("episode"), _UNHELPED, _BEGAN)
-    .where(or_(_OPEN_END, episodes.c.closed_at.is_(None)))
+    .where(or_(OPEN_END, episodes.c.closed_at.is_(None)))
     .order_by(charges.c.at)
 )
 _ACTIVE = (
@@ -95,7 +95,7 @@ _OPEN_ENDS = (
     .select_from(charges.outerjoin(work_table, work_table.c.episode == charges.c.episode))
     .where(
         charges.c.verdict.is_(None),
-        _OPEN_END,
+        OPEN_END,
         or_(
             charges.c.result.is_not(None),
             charges.c.settlement.is_not(None),

@@ -1,4 +1,4 @@
-"""The remediator's HTTP side alone: webhook, API and metrics over a real journal, on a free loopback port.
+"""The remediator's HTTP side alone: webhook, API, console and metrics over a real journal, on a free loopback port.
 
 In a test: `async with serve(folder) as side`. As a process that can be killed: `python -m tests.support.http_side
 FOLDER PORT`; it says `ready` on stdout. No engine runs: what is stored stays in the inbox, where a test counts it.
@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
 from remediator import settings
@@ -20,10 +21,12 @@ from remediator.answers import in_json
 from remediator.api import About, Api, Footing
 from remediator.approvals import Approvals
 from remediator.clock import SystemClock
+from remediator.console import Console
 from remediator.journal import Journal
 from remediator.listener import Listener
 from remediator.metrics import Metrics
 from remediator.operators import Operators
+from remediator.pages import Pages
 from remediator.runbooks import Runbook
 from remediator.shadow_api import Shadow
 from remediator.webhook import Batcher, Intake, Store
@@ -47,6 +50,7 @@ class Side:
     blind: asyncio.Event
     intake: Intake
     footings: list[Footing]
+    console: Console
     clean: bool = True
     """How the journal is closed at the end; False when a test has closed it before."""
 
@@ -77,8 +81,8 @@ def token_files(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def named(folder: Path) -> dict[str, settings.Operator]:
-    """Two operators and a viewer; the token of each is `<name>-token`."""
-    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer"}
+    """Two operators, a viewer and an admin; the token of each is `<name>-token`."""
+    roles: dict[str, settings.Role] = {"ada": "operator", "bob": "operator", "vera": "viewer", "zoe": "admin"}
     for name in roles:
         (folder / f"{name}-token").write_text(f"{name}-token\n")
     return {name: settings.Operator(token_files=(folder / f"{name}-token",), role=role) for name, role in roles.items()}
@@ -106,11 +110,14 @@ async def serve(
     basic: settings.BasicAuth | None = None,
     tls: settings.Tls | None = None,
     rules: settings.Settings = SETTINGS,
+    console: settings.Console | None = None,
+    prometheus: str = "http://127.0.0.1:1",
 ) -> AsyncIterator[Side]:
     """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
 
-    rules                the settings that the shadow report goes by
-    tokens, basic, tls   who may send to the webhook, and whether it is served by TLS
+    rules                 the settings that the shadow report goes by
+    tokens, basic, tls    who may send to the webhook, and whether it is served by TLS
+    console, prometheus   settings of the console, and whom its lines are asked of
     """
     first, second, operator = token_files(folder)
     hook = settings.Webhook(
@@ -124,19 +131,27 @@ async def serve(
     async def ready() -> Sequence[Footing]:
         return footings
 
-    side = Side("", journal, metrics, blind, intake, footings)
     about = About("test", "test", "shadow", "digest")
     known = books or (book(),)
     people = Operators(named(folder) if api else {}, (operator,) if api else ())
     operators = Api(journal, metrics, people, lambda: known, ready, about)
-    app = web.Application(middlewares=[in_json])
+    known_settings = pure_settings(
+        console=console or settings.Console(),
+        prometheus=settings.Prometheus(urls=(prometheus,), timeout=1.0, scrape_interval=1.0),
+    )
+    outside = aiohttp.ClientSession()
     shadow = Shadow(journal, operators, lambda: rules, lambda: known)
-    parts = (intake, operators, Approvals(journal, operators), shadow)
+    pages = Console(operators, lambda: known_settings, outside, SystemClock(), lambda: False, shadow.report)
+    side = Side("", journal, metrics, blind, intake, footings, pages)
+    app = web.Application(middlewares=[in_json])
+    alerts = Pages(Path(__file__).resolve().parents[2] / "docs" / "alerts", pages.alert)
+    parts = (intake, operators, Approvals(journal, operators), shadow, alerts, pages)
     app.add_routes([route for part in parts for route in part.routes()])
+    app.on_shutdown.append(lambda _: pages.close())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     listener = Listener(settings.Listen(host="127.0.0.1", port=port or free_port(), tls=tls), runner)
-    tasks = [asyncio.create_task(each) for each in (batcher.run(), listener.watch())]
+    tasks = [asyncio.create_task(each) for each in (batcher.run(), listener.watch(), pages.run())]
     try:
         _, port = await listener.open()
         side.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
@@ -147,6 +162,7 @@ async def serve(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await outside.close()
         intake.close()
         await journal.close(clean=side.clean)
 

@@ -84,7 +84,7 @@ class SickService:
     incurable = False
 
     def __init__(self, world: World, name: str, *, stubborn: bool = False) -> None:
-        self.name = name
+        self.name, self.project = name, world.project
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.container: ServiceContainer = world.engine.service_container(

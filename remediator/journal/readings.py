@@ -1,0 +1,171 @@
+"""What people read of the journal, in bounded pieces: a page of events, the pulse of what changes, what runbooks did.
+
+In: filters and limits. Out: frozen values. Reads only; each question is one transaction that an index serves, so that a
+journal of hundreds of thousands of events answers as a small one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_
+
+from remediator.events import Event, Unknown, read
+from remediator.journal import limits
+from remediator.journal.lifetime import Replica
+from remediator.journal.tables import charges, episodes, events
+from remediator.journal.transaction import Tx
+
+FEW = 500  # episodes of a runbook
+FRESH = 20  # events that the pulse looks at: a late COMMIT of another replica lands among these
+_ROW = (events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data)
+_NEWEST_FIRST = (events.c.at.desc(), events.c.episode.desc(), events.c.seq.desc())
+_PULSE = select(events.c.id).order_by(*_NEWEST_FIRST).limit(FRESH)
+_OPEN = select(func.count(), func.coalesce(func.max(episodes.c.opened_at), 0.0)).where(episodes.c.closed_at.is_(None))
+_BOOKS_EPISODES = select(episodes.c.episode).where(episodes.c.runbook == bindparam("book")).limit(FEW + 1)
+_OPEN_BOOKS = (
+    select(func.coalesce(episodes.c.runbook, ""), func.count())
+    .where(episodes.c.closed_at.is_(None))
+    .group_by(episodes.c.runbook)
+)
+_DOUBTFUL = (
+    select(charges.c.episode)
+    .join(episodes, episodes.c.episode == charges.c.episode)
+    .where(limits.OPEN_END, episodes.c.closed_at.is_(None))
+    .group_by(charges.c.episode, episodes.c.opened_at)
+    .order_by(episodes.c.opened_at, charges.c.episode)
+)
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+_DID_NOT_BEGIN = or_(
+    charges.c.settlement == "not_done",
+    and_(charges.c.result == "failed", or_(charges.c.settlement.is_(None), charges.c.settlement != "done")),
+)
+_EFFECTS = (
+    select(
+        charges.c.runbook,
+        func.count(),
+        _count(charges.c.verdict == "fixed"),
+        _count(charges.c.verdict == "not_fixed"),
+        _count(charges.c.verdict == "worse"),
+        _count(charges.c.verdict == "unknown"),
+        _count(_DID_NOT_BEGIN),
+        _count(limits.OPEN_END),
+        func.max(charges.c.at),
+    )
+    .where(charges.c.at >= bindparam("since"))
+    .group_by(charges.c.runbook)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events of the journal; all of them when nothing is said.
+
+    since   UNIX seconds: none before
+    """
+
+    kinds: tuple[str, ...] = ()
+    episode: str | None = None
+    runbook: str | None = None
+    since: float | None = None
+
+
+Place = tuple[float, str, int]
+"""Where an event stands in the order of times: at, episode, seq."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a runbook's attempts came to. `open` are those whose end is not known; `last_at` UNIX seconds."""
+
+    attempts: int
+    fixed: int
+    not_fixed: int
+    worse: int
+    unknown: int
+    not_begun: int
+    open: int
+    last_at: float
+
+
+class Readings(Replica):
+    """The part of the journal that answers people; every method may raise JournalError."""
+
+    async def pulse(self) -> tuple[object, ...]:
+        """Another value after any event, episode opened or closed, or pause over. Cheap: it is asked each second."""
+        return await self._store.read(pulse)
+
+    async def page(self, wanted: Wanted, before: Place | None, most: int) -> list[Event]:
+        """At most `most` events, the newest first; those of newer programs are left out."""
+        return await self._store.read(lambda tx: page(tx, wanted, before, most))
+
+    async def effects(self, since: float) -> dict[str, Effects]:
+        """What came of the attempts since then (UNIX seconds), by runbook."""
+        return await self._store.read(
+            lambda tx: {row[0]: Effects(*row[1:]) for row in tx.rows(_EFFECTS, {"since": since})}
+        )
+
+    async def open_by_runbook(self) -> dict[str, int]:
+        """How many episodes are open, by runbook; "" for those without one."""
+        return await self._store.read(lambda tx: {row[0]: row[1] for row in tx.rows(_OPEN_BOOKS)})
+
+    async def doubtful(self) -> list[str]:
+        """Open episodes with an attempt whose end is not known, running ones included; the oldest first."""
+        return await self._store.read(lambda tx: [row.episode for row in tx.rows(_DOUBTFUL)])
+
+
+def pulse(tx: Tx) -> tuple[object, ...]:
+    """See `Readings.pulse`."""
+    newest = tuple(row.id for row in tx.rows(_PULSE))
+    paused = tuple(pause.id for pause in limits.paused(tx, tx.now()))
+    return newest, tuple(tx.rows(_OPEN)[0]), paused
+
+
+def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> list[Event]:
+    """See `Readings.page`."""
+    found = []
+    many = wanted.runbook is not None and len(tx.rows(_BOOKS_EPISODES, {"book": wanted.runbook})) > FEW
+    for row in tx.rows(*_asked(wanted, before, most, many)):
+        with contextlib.suppress(Unknown):
+            found.append(read(*row))
+    return found
+
+
+def _asked(
+    wanted: Wanted, before: Place | None, most: int, many: bool
+) -> tuple[Select[tuple[object, ...]], dict[str, object]]:
+    """The statement and its values: only what is asked for is in it, so that the planner can use the right index."""
+    statement: Select[tuple[object, ...]] = select(*_ROW).order_by(*_NEWEST_FIRST).limit(bindparam("most"))
+    values: dict[str, object] = {"most": most}
+    for condition, name, value in _conditions(wanted, many):
+        statement = statement.where(condition)
+        values[name] = value
+    if before is not None:
+        here = tuple_(events.c.at, events.c.episode, events.c.seq)
+        there = tuple_(bindparam("at"), bindparam("of"), bindparam("place"))
+        statement = statement.where(events.c.at <= bindparam("at"), here < there)
+        values |= {"at": before[0], "of": before[1], "place": before[2]}
+    return statement, values
+
+
+def _conditions(wanted: Wanted, many: bool) -> Sequence[tuple[ColumnElement[bool], str, object]]:
+    found: list[tuple[ColumnElement[bool], str, object]] = []
+    if wanted.kinds:
+        found.append((events.c.kind.in_(bindparam("kinds", expanding=True)), "kinds", list(wanted.kinds)))
+    if wanted.episode is not None:
+        found.append((events.c.episode == bindparam("episode"), "episode", wanted.episode))
+    if wanted.runbook is not None:
+        theirs = select(episodes.c.episode).where(episodes.c.runbook == bindparam("book"))
+        each = theirs.where(episodes.c.episode == events.c.episode).exists()
+        # Of many episodes a page is soon full, event by event; of few it is found by the list of them.
+        found.append((each if many else events.c.episode.in_(theirs), "book", wanted.runbook))
+    if wanted.since is not None:
+        found.append((events.c.at >= bindparam("since"), "since", wanted.since))
+    return found

@@ -1,0 +1,95 @@
+"""What people read of the journal, on both engines: pages in order, filters, the pulse, what runbooks did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from remediator.events import Event, Kind
+from remediator.journal import Journal, Place, Wanted
+from tests.support.episodes import deliver, write
+from tests.support.http_side import open_journal
+from tests.unit.cases import NOW, History
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+    url = "" if request.param == "sqlite" else str(request.getfixturevalue("database").dsn())
+    opened = await open_journal(tmp_path, url)
+    yield opened
+    await opened.close(clean=False)
+
+
+async def whole(journal: Journal, wanted: Wanted, most: int) -> list[Event]:
+    """Page by page to the beginning."""
+    found: list[Event] = []
+    place: Place | None = None
+    while part := await journal.page(wanted, place, most):
+        found += part
+        place = (part[-1].at, part[-1].episode, part[-1].seq)
+    return found
+
+
+async def test_pages_hold_every_event_once_in_order(journal: Journal) -> None:
+    """Also where many have the same time, on the border of two pages."""
+    for number in range(5):
+        await write(
+            journal,
+            History(NOW).add(Kind.REFUSED, NOW, reason="muted", sentence="s", earliest=None, rung="mild"),
+            f"s{number}",
+        )
+    every = await whole(journal, Wanted(), 100)
+    assert len(every) == 10
+    assert every == sorted(every, key=lambda event: (event.at, event.episode, event.seq), reverse=True)
+    for most in (1, 3, 10):
+        assert await whole(journal, Wanted(), most) == every
+
+
+async def test_filters_hold_together(journal: Journal) -> None:
+    first = await write(journal, History().diagnosed(NOW), "first")
+    await write(journal, History().diagnosed(NOW), "second")
+    await journal.pause("all", "ada", "because", None)
+    kinds = [event.kind for event in await whole(journal, Wanted(kinds=("paused", "diagnosed")), 1)]
+    assert sorted(kinds) == [Kind.DIAGNOSED, Kind.DIAGNOSED, Kind.PAUSED]
+    assert {event.episode for event in await whole(journal, Wanted(episode=first), 1)} == {first}
+    assert len(await whole(journal, Wanted(runbook="engine-slow"), 1)) == 4
+    assert await whole(journal, Wanted(runbook="another"), 1) == []
+    assert len(await whole(journal, Wanted(kinds=("opened",), runbook="engine-slow", episode=first), 1)) == 1
+    assert [event.kind for event in await whole(journal, Wanted(since=time.time() + 60), 1)] == []
+
+
+async def test_the_pulse_is_another_one_after_whatever_changes(journal: Journal) -> None:
+    """And the same while nothing does."""
+    pulses = [await journal.pulse(), await journal.pulse()]
+    assert pulses[0] == pulses[1]
+    await deliver(journal, "waiting")  # an episode without an event
+    pulses.append(await journal.pulse())
+    await write(journal, History(), "written")
+    pulses.append(await journal.pulse())
+    number = await journal.pause("all", "ada", "because", time.time() + 1.0)
+    pulses.append(await journal.pulse())
+    assert await journal.resume(number, "ada")
+    pulses.append(await journal.pulse())
+    assert len(set(pulses)) == len(pulses) - 1
+
+
+async def test_what_runbooks_did_is_counted_by_its_end(journal: Journal) -> None:
+    marks = {"fixed": "a" * 32, "not_fixed": "b" * 32}
+    for verdict, attempt in marks.items():
+        history = History().intent(NOW - 30, attempt=attempt).outcome(NOW - 29, attempt=attempt)
+        await write(journal, history.verdict(NOW - 5, verdict, attempt=attempt), verdict)
+    await write(
+        journal, History().intent(NOW - 30, attempt="c" * 32).outcome(NOW - 29, "failed", attempt="c" * 32), "failed"
+    )
+    doubt = await write(
+        journal, History().intent(NOW - 30, attempt="d" * 32).outcome(NOW - 29, "in_doubt", attempt="d" * 32), "doubt"
+    )
+    found = (await journal.effects(0.0))["engine-slow"]
+    assert (found.attempts, found.fixed, found.not_fixed, found.worse, found.unknown) == (4, 1, 1, 0, 0)
+    assert (found.not_begun, found.open) == (1, 1)
+    assert await journal.doubtful() == [doubt]
+    assert await journal.effects(time.time() + 60) == {}
+    assert await journal.open_by_runbook() == {"engine-slow": 4}

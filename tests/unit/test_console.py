@@ -1,0 +1,255 @@
+"""The pure parts of the console: what guardrails said, entries of a timeline, the line of an episode, sessions and tries."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from remediator import guardrails
+from remediator.console import graph, routes_of, sessions
+from remediator.console.checks import ORDER, checks
+from remediator.console.render import markdown, value, web_address
+from remediator.console.timeline import MOST_ITEMS, entries, entry, folded, things
+from remediator.events import Event, Kind
+from remediator.ledger import Command
+from remediator.reasons import Reason
+from tests.unit.cases import NOW, History
+from tests.unit.test_approvals import asked
+
+# -- guardrails ---------------------------------------------------------------------------------------------
+
+
+def refused(reason: str, rung: str | None = "mild") -> Event:
+    return Event(
+        "1" * 32, "e", 2, Kind.REFUSED, NOW, {"reason": reason, "sentence": "s", "earliest": None, "rung": rung}
+    )
+
+
+def said(event: Event, command: Command | None = None) -> dict[str, str]:
+    return {check.name: check.said for check in checks(event, command)}
+
+
+def test_before_a_refusal_all_passed_and_after_it_nothing_was_asked() -> None:
+    told = said(refused("muted"))
+    names = list(told)
+    at = names.index("muted")
+    assert {told[name] for name in names[:at]} == {"passed"}
+    assert told["muted"] == "refused"
+    assert {told[name] for name in names[at + 1 :]} == {"not asked"}
+
+
+def test_a_shared_reason_claims_nothing_between_its_guardrails() -> None:
+    """The clock may be Prometheus' or the journal's: nothing between the two is said to have passed."""
+    told = said(refused("clock"))
+    names = list(told)
+    first, last = names.index("clock skew"), names.index("clock behind")
+    assert told["clock skew"] == told["clock behind"] == "refused here or below"
+    assert {told[name] for name in names[:first]} == {"passed"}
+    assert {told[name] for name in names[first + 1 : last]} == {"not told"}
+    assert {told[name] for name in names[last + 1 :]} == {"not asked"}
+
+
+def test_a_storm_is_asked_before_the_look_too() -> None:
+    """So no guardrail of the look is claimed."""
+    told = said(refused("storm"))
+    assert told["storm"] == "refused"
+    assert told["rule"] == "not told"
+    assert told["stale"] == told["paused"] == "passed"
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_no_reason_claims_too_much(reason: Reason) -> None:
+    """Of each reason: a guardrail that refuses and none before it that did, or no table at all."""
+    told = list(said(refused(reason.value)).values())
+    assert not told or "refused" in told or "refused here or below" in told
+    if told:
+        first = next(number for number, word in enumerate(told) if word.startswith("refused"))
+        assert "not asked" not in told[:first]
+        assert "passed" not in told[first:]
+
+
+def test_what_acts_or_asks_has_passed_all() -> None:
+    (_, question) = asked().events[-2:]
+    assert set(said(question).values()) == {"passed"}
+    assert list(said(question)) == [rule.__name__.replace("_", " ") for rule in ORDER]
+
+
+def test_a_command_passes_what_holds_for_commands() -> None:
+    """Behind a broken glass the limits that it breaks were not asked, and are not told as passed."""
+    event = History().intent(NOW).events[-1]
+    whole = said(event, Command("restart_service", "d", "ada", "why", False))
+    broken = said(event, Command("restart_service", "d", "ada", "why", True))
+    assert "rule" not in whole
+    assert "muted" not in whole
+    assert set(whole) - set(broken) == {rule.__name__.replace("_", " ") for rule in guardrails.GLASS}
+
+
+def test_without_a_rung_or_a_known_reason_nothing_is_claimed() -> None:
+    assert checks(refused("muted", rung=None)) == ()
+    assert checks(refused("no_such_reason")) == ()
+    assert checks(refused("declined")) == ()
+    assert checks(History().events[0]) == ()
+
+
+# -- timeline -----------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_event_has_its_entry() -> None:
+    """With a sign and a title that differ from colour alone, and a sentence."""
+    history = asked().intent(NOW, approval="x").outcome(NOW + 1).verdict(NOW + 60, "fixed")
+    history.add(Kind.HANDED_OVER, NOW, reason="in_doubt", sentence="s", alertname="A", severity="P1")
+    history.add(Kind.CLOSED, NOW, reason="fixed", sentence="Proven fixed.")
+    told = entries(history.events)
+    assert [one.seq for one in told] == list(range(1, len(history.events) + 1))
+    assert all(one.sign and one.title and one.sentence for one in told)
+    assert [one.tone for one in told if one.kind in ("outcome", "verdict")] == ["good", "good"]
+    own = Event("2" * 32, "remediator", 1, Kind.STORM_BEGAN, NOW, {"storm": 1, "open": 12})
+    assert entry(own).title == "Storm began"
+
+
+def test_a_long_story_keeps_its_beginning_and_its_end() -> None:
+    history = History()
+    for number in range(20):
+        history.add(Kind.REFUSED, NOW + number, reason="paused", sentence="s", earliest=None, rung="mild")
+    cut = folded(history.events, 5)
+    assert [one.seq for one in cut.entries] == [1, 18, 19, 20, 21]
+    assert cut.hidden == 16
+    assert folded(history.events, 5, whole=True).hidden == 0
+    assert folded([], 5).entries == []
+
+
+def test_what_would_be_touched_is_a_table_and_bounded() -> None:
+    sheet = things("t", [{"id": "a", "pid": 1}, {"id": "b", "query": "select"}])
+    assert sheet.columns == ("id", "pid", "query")
+    assert sheet.rows == (("a", 1, None), ("b", None, "select"))
+    many = things("t", [{"id": number} for number in range(MOST_ITEMS + 3)])
+    assert (len(many.rows), many.more) == (MOST_ITEMS, 3)
+
+
+# -- the line -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "line", "limit"),
+    [
+        ("up < 1", "up", 1.0),
+        ("(sum by (x) (rate(a[5m])) >= 0.5)", "sum by (x) (rate(a[5m]))", 0.5),
+        ("a > b", "a > b", None),
+        ("a == 0", "a == 0", None),
+        ("a > 5 and on () b", "a > 5 and on () b", None),
+        ("not promql (", "not promql (", None),
+    ],
+)
+def test_a_limit_is_drawn_and_not_compared(expression: str, line: str, limit: float | None) -> None:
+    found, drawn = graph.split(expression)
+    assert "".join(found.split()) == "".join(line.split())
+    assert drawn == limit
+
+
+def test_gaps_are_gaps_and_no_value_breaks_the_drawing() -> None:
+    points = [(0.0, 1.0), (1.0, 2.0), (2.0, math.nan), (3.0, math.inf), (9.0, 5.0), (10.0, 4.0)]
+    paths, low, high, limit = graph.draw(points, 3.0, 0.0, 10.0, 1.0)
+    assert len(paths) == 2
+    assert (low, high) == (1.0, 5.0)
+    assert limit is not None
+    assert graph.EDGE < limit < graph.HEIGHT - graph.EDGE
+    assert "nan" not in "".join(paths)
+    assert "inf" not in "".join(paths)
+    flat, _, _, _ = graph.draw([(0.0, 0.0), (1.0, 0.0)], None, 0.0, 0.0, 1.0)
+    assert len(flat) == 1
+    assert graph.draw([], None, 0.0, 1.0, 1.0)[0] == ()
+
+
+def test_marks_that_lie_together_stand_below_each_other() -> None:
+    history = History(NOW).intent(NOW + 1).outcome(NOW + 2).verdict(NOW + 3, "fixed")
+    begin, end = graph.span(history.events, None, NOW + 4000)
+    told = graph.marks(history.events, begin, end)
+    assert [mark.said for mark in told] == ["alert", "acts: restart service", "outcome: done", "verdict: fixed"]
+    assert [mark.row for mark in told] == [0, 1, 2, 0]
+    assert all(0 <= mark.x <= graph.WIDTH for mark in told)
+
+
+def test_the_time_shown_is_bounded() -> None:
+    events = History(NOW).events
+    for closed, now in ((None, NOW + 5), (NOW + 30, NOW + 9000), (None, NOW + 30 * 86400), (NOW + 1, NOW)):
+        begin, end = graph.span(events, closed, now)
+        assert begin < end <= max(now, NOW)
+        assert end - begin <= graph.LONGEST
+
+
+# -- what comes from outside, and who comes in ----------------------------------------------------------------
+
+
+def test_only_web_addresses_become_links() -> None:
+    assert web_address("https://wiki.example/x?a=1") != ""
+    for text in ("javascript:alert(1)", "data:text/html,x", "//evil", "http://", "ftp://x/y", "https://[", 7, None):
+        assert web_address(text) == "", text
+    assert "<script" not in markdown("# a\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))")
+    assert "href" not in markdown("[x](javascript:alert(1))")
+
+
+def test_values_are_short() -> None:
+    assert [value(of) for of in (None, "", True, 1.23456789, {"a": [1, None]}, [], "x")] == [
+        "—",
+        "—",
+        "yes",
+        "1.23457",
+        "a=1, —",
+        "—",
+        "x",
+    ]
+
+
+class _Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_switched_off_there_are_no_pages() -> None:
+    assert routes_of(None) == ()
+
+
+def test_sessions_are_bounded_and_end() -> None:
+    clock = _Clock()
+    kept = sessions.Sessions(clock)
+    first = kept.begin(kept.new(header="a"))
+    assert kept.find(first, 60.0) is not None
+    assert kept.find("x" * 43, 60.0) is None
+    assert kept.find(None, 60.0) is None
+    for _ in range(sessions.MOST_SESSIONS):
+        last = kept.begin(kept.new(header="b"))
+    assert kept.find(first, 60.0) is None, "the oldest goes first"
+    clock.now += 61
+    assert kept.find(last, 60.0) is None
+    clock.now -= 61
+    assert kept.find(last, 60.0) is None, "what is over stays so"
+
+
+def test_what_is_told_stays_while_its_page_renews_itself() -> None:
+    """It is gone with the next load, and was never another page's."""
+    session = sessions.Session(0.0)
+    session.tell("Taken.", "/a")
+    assert session.telling("/b", renewed=False) == ""
+    assert session.telling("/a", renewed=True) == "", "a page of before"
+    assert session.telling("/a", renewed=False) == "Taken."
+    assert session.telling("/a", renewed=True) == "Taken."
+    assert session.telling("/a", renewed=False) == ""
+    assert session.telling("/a", renewed=True) == ""
+
+
+def test_tries_are_counted_by_address_and_forgotten() -> None:
+    clock = _Clock()
+    tries = sessions.Tries(clock)
+    for _ in range(sessions.TRIES):
+        assert tries.wait("a") == 0.0
+        tries.fail("a")
+    assert tries.wait("a") == sessions.WINDOW
+    assert tries.wait("b") == 0.0
+    clock.now += sessions.WINDOW
+    assert tries.wait("a") == 0.0
+    for number in range(sessions.MOST_ADDRESSES + 10):
+        tries.fail(str(number))
+    assert len(tries._failed) == sessions.MOST_ADDRESSES
