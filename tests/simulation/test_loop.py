@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from remediator.loop import BEHIND, Loop
+from simulation.small_world import SimWorld
 from tests.simulation.test_simulation import process
-from tests.simulation.world import SimWorld
 
 
 async def test_deliveries_go_first_but_never_for_long(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from remediator.journal import Journal
 from remediator.ledger import fold
 from remediator.reasons import Reason
 from remediator.watch import Watch
+from simulation.small_world import START, SimService, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
-from tests.simulation.world import START, SimService, SimWorld
 
 
 @asynccontextmanager
