@@ -30,7 +30,7 @@ SHOWN = 10
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="prepctl simulate",
-        description="Let years of incidents happen to the real remediator in a simulated world, and judge what it does. "
+        description="Let years of incidents happen to the real remediator in a simulated world, and judge it. "
         "Nothing is touched: no server, no journal of yours.",
         epilog="A year is a seed; the same seed gives the same year. Exit code 1: a promise was broken.",
     )
@@ -127,8 +127,7 @@ def summary(whole: Result, results: Sequence[Result]) -> str:
     """The figures that matter, in words."""
     total = whole.total
     lines = [
-        f"{total.incidents:,} incidents in {len(results)} simulated years; "
-        f"{total.effects:,} effects, {whole.doubled} doubled.",
+        f"{len(results)} years, {total.incidents:,} incidents; {total.effects:,} effects, {whole.doubled} doubled.",
         f"Outage: {total.minutes:,.0f} minutes; with people alone {total.alone_minutes:,.0f}.",
         f"People called by an alert: {whole.held:,} times; without it {whole.alerts:,}. Told by it: {whole.pages:,}.",
         f"Broken promises: {len(whole.violations)}.",

@@ -269,9 +269,9 @@ def held_off(played: Played) -> Iterator[str]:
     for effect in world.effects:
         for step in world.steps:
             seen = any(birth < step for birth in world.births)
-            if seen and step + 12.0 < effect.t < step + BOOK.limits.cooldown - 12.0:
-                if not any(step - 1.0 < birth < effect.t for birth in world.births):
-                    yield f"{effect.t - step:.0f} s after the clock was set: {told(effect)}"
+            again = any(step - 1.0 < birth < effect.t for birth in world.births)
+            if seen and not again and step + 12.0 < effect.t < step + BOOK.limits.cooldown - 12.0:
+                yield f"{effect.t - step:.0f} s after the clock was set: {told(effect)}"
 
 
 # -- what is said of it ---------------------------------------------------------------------------------------------

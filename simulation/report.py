@@ -83,8 +83,8 @@ def text(found: Figures) -> str:
         [
             "# Trust: what it did in simulated years",
             "",
-            "Made by `prepctl simulate --report docs/trust.md` of [trust.json](trust.json); do not edit. The real intake,",
-            "ledger, guardrails, planner, engine and journal live through years of incidents in a simulated world. How, and",
+            "Made by `prepctl simulate --report docs/trust.md` of [trust.json](trust.json); do not edit. The real",
+            "intake, ledger, guardrails, planner, engine and journal live through simulated years of incidents. How, and",
             "what it cannot show: [simulation.md](simulation.md).",
             "",
             f"**{headline(found)}**",
@@ -149,7 +149,7 @@ def _in_all(found: Figures, total: Row) -> list[str]:
 
 def _classes(rows: dict[str, Any]) -> list[str]:
     lines = [
-        "| Incident | Number | Acted | Effects | On a well target | Harmful | Missed | Minutes alone | Minutes | Saved |",
+        "| Incident | Number | Acted | Effects | On a well target | Harmful | Missed | Alone, min | Minutes | Saved |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for sort in Sort:
@@ -183,8 +183,7 @@ def _mutants(rows: Sequence[Figures]) -> list[str]:
     lines = [
         "## Planted bugs",
         "",
-        "Each is put into the program, and stories are played until one breaks a promise. "
-        f"{caught} of {len(rows)} are caught.",
+        f"Each is put in, and stories are played until one breaks a promise. {caught} of {len(rows)} are caught.",
         "`python -m simulation.mutants --report docs/trust.md` makes the table anew.",
         "",
         "| Bug | Caught by | Seed | Stories |",
