@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 UV := build/uv/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down test campaign bench bench-remediator check images lock clean
+.PHONY: help setup demo demo-down test campaign bench bench-remediator check images dashboards dashboards-preview lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  YES=1 installs without asking; KEEP=1 leaves the demo running; ARGS=... goes to the tour or to pytest.\n'
 
 setup: ## install what is missing: Debian packages (asks first), .venv, secrets
@@ -39,6 +39,12 @@ check: setup ## linters, types, rules and configuration; no server is started
 
 images: setup ## the container images (in a running engine: scripts/engine start)
 	@scripts/engine run scripts/images
+
+dashboards: setup ## make grafana/dashboards anew, after a change of a builder or an alert rule
+	@.venv/bin/python -m dashboards
+
+dashboards-preview: setup ## all dashboards as one page with charts, from the running demo (URL=... another Prometheus)
+	@.venv/bin/python -m dashboards.preview $(if $(URL),--url $(URL)) $(ARGS)
 
 lock: setup ## pin the dependencies anew: requirements.lock, demo/localstripe.lock, scripts/uv.lock
 	@scripts/lock

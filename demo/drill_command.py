@@ -65,6 +65,8 @@ def _run(console: Console, drill: Drill, stack: Stack) -> int:
         raise StackError(
             f"{drill.name} wants mode {drill.mode}, and this stack runs in {mode}. `make demo DRILL={drill.name}`"
         )
+    if drill.adapt or drill.shipped:
+        raise StackError(f"{drill.name} wants a configuration of its own. `make demo DRILL={drill.name}`")
     stories = tour.tell(console, [drill], stack)
     row = drill_table.Row.of(drill, stories[-1], stack)
     console.print(tour.verdicts(stories), drill_table.table([row]))

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -152,15 +152,19 @@ def links(stack: Stack) -> Table:
     return table
 
 
-def prepare(stack: Stack, mode: str = "auto", *, durations: bool = True) -> list[profile.Change]:
+def prepare(
+    stack: Stack, mode: str = "auto", *, durations: bool = True, adapt: Callable[[Path], None] | None = None
+) -> list[profile.Change]:
     """Render the demo's configuration and the gate's from it; the changes against what is shipped.
 
-    Without `durations` the shipped ones hold, and only the switches are set.
+    Without `durations` the shipped ones hold, and only the switches are set. `adapt` is a drill's own change.
     """
     table = profile.load_table(ROOT / "demo" / "profile.yml")
     changes = profile.render(ROOT, stack.config, table if durations else table.switched())
     path = stack.config / "remediator.yml"
     path.write_text(path.read_text().replace("mode: auto", f"mode: {mode}"))
+    if adapt:
+        adapt(stack.config)
     rendered = stack.config / "haproxy" / "haproxy.cfg"
     rendered.parent.mkdir(parents=True, exist_ok=True)
     rendered.write_text(gate.render(gate.from_settings(settings.load(path))))
@@ -177,7 +181,7 @@ def show_all(console: Console, stack: Stack) -> int:
     for number, drill in enumerate(ALL.values(), 1):
         console.print(f"[bold]{number} of {len(ALL)}[/] {drill.name}: {drill.title} (mode {drill.mode})")
         try:
-            prepare(stack, drill.mode)
+            prepare(stack, drill.mode, durations=not drill.shipped, adapt=drill.adapt)
             stack.up()
             stories = tell(console, [drill], stack)
             console.print(verdicts(stories))
@@ -193,7 +197,9 @@ def show_all(console: Console, stack: Stack) -> int:
 def show(console: Console, stack: Stack, drills: Sequence[Drill], mode: str) -> int:
     """Some drills on one stack, with picture, report and links; 0 when each ended as it must."""
     started = time.time()
-    console.print(profile.as_table(prepare(stack, mode)))
+    only = drills[0] if len(drills) == 1 else None
+    durations, adapt = (not only.shipped, only.adapt) if only else (True, None)
+    console.print(profile.as_table(prepare(stack, mode, durations=durations, adapt=adapt)))
     console.print(f"Mode: {mode}. Starting everything, waiting until healthy …")
     stack.up()
     up = time.time()

@@ -1,6 +1,7 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything here goes through the remediator's API. What needs only files is in `cli_files.py`.
+Everything here goes through the remediator's API. What needs only files is in `cli_files.py`; what asks the platform
+itself, with the remediator's rights, in `diagnoses/`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -18,14 +18,21 @@ from urllib.parse import quote
 import typer
 
 from prepctl import raw, show
+from prepctl.asked import AsJson, Asked, Reason
+from prepctl.asked import as_json as _as_json
+from prepctl.asked import asked_of as _asked
 from prepctl.cli_files import app as files
 from prepctl.cli_files import duration
+from prepctl.cli_trust import app as trust
 from prepctl.client import Client
+from prepctl.diagnoses import health
+from prepctl.diagnoses.app import app as diagnoses
+from prepctl.diagnoses.asking import CONFIG, Config, load
 from prepctl.errors import Exit, Failure
 from remediator.durations import human
 
 EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready); 2 wrong usage, or a file
-that is wrong; 3 the remediator cannot be reached or cannot answer now; 4 the token does not let in."""
+that is wrong; 3 the one that is asked cannot be reached or cannot answer now; 4 the token does not let in."""
 FOLLOW = 1.0  # seconds between two questions of `journal:tail --follow`
 
 app = typer.Typer(
@@ -37,17 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON, for scripts.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal and is shown to everyone.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options before the command."""
-
-    client: Client
-    who: str
 
 
 @app.callback()
@@ -74,17 +70,6 @@ def _login() -> str:
     except (KeyError, OSError):  # a container's user id without a name
         name = f"uid-{os.getuid()}"
     return f"{name}@{socket.gethostname()}"
-
-
-def _asked(context: typer.Context) -> Asked:
-    asked = context.obj
-    if not isinstance(asked, Asked):
-        raise Failure(Exit.USAGE, "prepctl was called without its options.")
-    return asked
-
-
-def _as_json(answer: Any) -> None:
-    typer.echo(json.dumps(answer, indent=2, sort_keys=True))
 
 
 # -- episodes -----------------------------------------------------------------------------------------
@@ -454,21 +439,33 @@ def reload(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command("health:check")
-def health_check(context: typer.Context, as_json: AsJson = False) -> None:
+def health_check(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Probe every service, database and Redis of the configuration first.")
+    ] = False,
+    config: Config = CONFIG,
+    as_json: AsJson = False,
+) -> None:
     """Is the remediator able to work? Each of its own footings, and what needs a person."""
     client = _asked(context).client
+    probed = health.probed(load(config)) if everything else ()
+    if everything and not as_json:
+        show.console().print(health.table(probed))
     ready = client.ready()
     status = client.get("/api/v1/status") if client.token_file else None
     if as_json:
-        _as_json({"ready": ready.body, "status": status})
+        _as_json({"ready": ready.body, "status": status, **({"probes": probed} if everything else {})})
     else:
         out = show.console()
         out.print(show.readiness(ready.body.get("checks", [])))
         if status is not None:
             for row in show.status(status):
                 out.print(row, soft_wrap=True)
-    if ready.status != 200:
+    if ready.status != 200 or health.sick(probed):
         raise typer.Exit(Exit.NO)
 
 
 app.add_typer(files)
+app.add_typer(diagnoses)
+app.add_typer(trust)

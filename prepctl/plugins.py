@@ -19,7 +19,8 @@ _AS_THEY_ARE = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 def add_to(app: typer.Typer) -> None:
     """Make a command of each; one of our own names is never taken over."""
-    own = {command.name for command in app.registered_commands}
+    groups = (group.typer_instance for group in app.registered_groups)
+    own = {command.name for each in (app, *groups) if each is not None for command in each.registered_commands}
     for found in sorted(entry_points(group=GROUP), key=lambda each: each.name):
         if found.name not in own:
             said = f"Of {found.value.partition(':')[0]}; `{found.name} --help` tells more."

@@ -20,7 +20,7 @@ from remediator.actions import registry
 from remediator.actions.base import Preview
 from remediator.alerts import Alert, label_hash
 from remediator.durations import human
-from remediator.errors import ConfigError, Fault
+from remediator.errors import ConfigError
 from remediator.events import Event, Kind
 from remediator.facts import Facts, calm
 from remediator.ledger import fold
@@ -31,6 +31,7 @@ from remediator.runbooks import Runbook, Rung, faults, parse, text_of
 from remediator.settings import Settings
 from remediator.settings import parse as parse_settings
 from remediator.world import CheckSample, ProofLook, World
+from remediator.yaml_file import mapping
 
 BEGAN = 1_800_000_000.0  # UNIX seconds of the first delivery, whatever day that is
 TOOK = 1.0  # seconds from an attempt to its outcome
@@ -50,10 +51,7 @@ BASE: Mapping[str, Any] = {
 def read(file: Path) -> Rehearsal:
     """A test file with its runbooks. Raises ConfigError with every fault."""
     try:
-        data = yaml.safe_load(text_of(file, str(file)))
-        found = shape.TestFile.model_validate(data)
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(str(file), f"not YAML: {' '.join(str(error).split())}")]) from error
+        found = shape.TestFile.model_validate(mapping(text_of(file, str(file)), str(file), "a file of tests"))
     except ValidationError as error:
         raise ConfigError(faults(error, str(file))) from error
     paths = [(file.parent / name, name) for name in found.runbook_files]

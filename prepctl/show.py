@@ -90,6 +90,8 @@ def timeline(found: Mapping[str, Json]) -> Iterable[Text]:
     yield text(f"{head['alert']}  ({head['severity'] or 'no severity'}, {head['runbook'] or 'no runbook'})", "bold")
     yield text(f"episode {head['id']}, opened {clock(head['opened_at'])}, {ago(head['opened_at'])}")
     yield text(found["why"], "bold")
+    if not_acted := found.get("not_acted"):
+        yield text(not_acted)
     yield Text()
     began = events[0]["at"] if events else 0.0
     marks = [after(event["at"] - began) for event in events]

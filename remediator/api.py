@@ -30,7 +30,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from remediator import openapi
+from remediator import narrative, openapi
 from remediator.answers import faulty, finished, problem, refused
 from remediator.api_models import SAID, NewPause, Settle
 from remediator.bearer import Answer
@@ -170,7 +170,9 @@ class Api:
         now = await self.journal.now()
         events = await self._events(asked)
         said = [_event(event) for event in events or ()]
-        return web.json_response({"episode": _row(row), "why": _state(events, now), "events": said})
+        not_acted = narrative.not_acted(events) if events else None
+        story = {"episode": _row(row), "why": _state(events, now), "not_acted": not_acted, "events": said}
+        return web.json_response(story)
 
     async def _summary(self, row: EpisodeRow, now: float) -> dict[str, Json]:
         return _row(row) | {"why": _state(await self._events(row.episode), now)}
@@ -190,7 +192,7 @@ class Api:
         """
         limit = _number(request, "limit", 100, 1, openapi.MOST_EVENTS)
         events, following = await self.journal.tail(_moment(request, "after"), limit)
-        said = [{"episode": event.episode, **_event(event)} for event in events]
+        said = [{"episode": event.episode, "id": event.id, **_event(event)} for event in events]
         return web.json_response({"events": said, "next": following})
 
     async def verify(self, _: web.Request) -> web.Response:

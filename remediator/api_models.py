@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
-from remediator.events import Kind
+from remediator.events import Kind, Verdict
 from remediator.journal.values import Demotion, Pause, Running, Storm
+from remediator.reasons import Reason
 from remediator.runbooks import Mode, Strict
+from remediator.shadow import Came, Wrong
 
 MOST_PAUSE = 30 * 86400.0  # seconds; longer is a change of configuration
 # Control characters are those of 8-bit terminals too; a line that begins with a space would look empty.
@@ -79,6 +81,15 @@ class Because(Strict):
 
     who: Said | None = None
     reason: Said
+
+
+class Promote(Strict):
+    """Body of a promotion. `despite` says why, although the shadow report does not support it."""
+
+    to: Literal["approve", "auto"]
+    who: Said | None = None
+    reason: Said
+    despite: Said | None = None
 
 
 class Wish(Strict):
@@ -165,17 +176,19 @@ class EventLine(Strict):
 
 
 class EpisodeStory(Strict):
-    """One episode with all its events in order."""
+    """One episode with all its events in order. `not_acted` says why nothing was done; null when something was."""
 
     episode: Episode
     why: str
+    not_acted: str | None
     events: tuple[EventLine, ...]
 
 
 class JournalLine(EventLine):
-    """An event with its episode: together with `seq` they are its name."""
+    """An event with its episode: together with `seq` they are its name. `id` is its writer's."""
 
     episode: str
+    id: str
 
 
 class JournalPart(Strict):
@@ -335,6 +348,117 @@ class Status(Strict):
     approvals_waiting: int
     running: tuple[Running, ...]
     dead_letters: Mapping[str, int]
+
+
+class Held(Strict):
+    """A guardrail's no, as it was given: `reason` is one of the closed set, the sentence has the value that decided."""
+
+    at: float
+    reason: str
+    sentence: str
+
+
+class Proposed(Strict):
+    """What would have been done (`mode` shadow), was asked for (approve) or was done (auto); `step` 0: not known."""
+
+    at: float
+    mode: Mode
+    rung: str
+    step: int
+    steps: int
+    action: str
+    resource: str
+    summary: str
+
+
+class AgainstIt(Strict):
+    """What speaks against it afterwards."""
+
+    kind: Wrong
+    at: float
+    detail: str
+
+
+class SeenEpisode(Strict):
+    """One episode, looked back at: docs/trust-by-steps.md says what each counts. `said` is all of it in sentences."""
+
+    id: str
+    alert: str
+    runbook: str
+    target: Mapping[str, str]
+    opened_at: float
+    ended_at: float | None
+    answers: tuple[Held, ...]
+    proposal: Proposed | None
+    came: Came
+    came_after: float | None
+    back_after: float | None
+    person: str
+    verdict: Verdict | None
+    approved_by: tuple[str, ...]
+    limit: Reason | None
+    judged: bool
+    against: tuple[AgainstIt, ...]
+    said: tuple[str, ...]
+
+
+class TurnLine(Strict):
+    """How a runbook climbed or fell."""
+
+    at: float
+    change: Literal["promoted", "demoted", "restored"]
+    sentence: str
+
+
+class RunbookRecord(Strict):
+    """What a runbook is ready for (`shadow`: not yet), what is missing for more, and the evidence."""
+
+    runbook: str
+    mode: Mode | None
+    episodes: int
+    others: int
+    first_at: float | None
+    last_at: float | None
+    proposals: int
+    limited: int
+    judged: int
+    days: int
+    wrong: int
+    wrong_by: Mapping[str, int]
+    may_be: float
+    came: Mapping[str, int]
+    came_back: int
+    fixed: int
+    approved: int
+    refused: Mapping[str, int]
+    recurrence: int
+    demoted: str | None
+    turns: tuple[TurnLine, ...]
+    ready: Mode
+    missing: Mapping[str, tuple[str, ...]]
+    said: tuple[str, ...]
+
+
+class ShadowReport(Strict):
+    """What would have been done and what really came. `cut`: there were more episodes than are looked at."""
+
+    now: float
+    since: float
+    unreadable: int
+    cut: bool
+    numbers: Mapping[str, float]
+    meaning: tuple[str, ...]
+    runbooks: tuple[RunbookRecord, ...]
+    episodes: tuple[SeenEpisode, ...]
+
+
+class PromotionNoted(Strict):
+    """It is in the journal. It holds once the configuration says so and was reloaded."""
+
+    status: Literal["noted"]
+    runbook: str
+    was: Mode
+    to: Mode
 
 
 class Document(Strict):

@@ -16,6 +16,7 @@ import asyncpg
 from remediator import redis_diagnoses, root_causes
 from remediator.actions.queries import read_server
 from remediator.captured import Captured, Source
+from remediator.captures_compliance import cache_hits
 from remediator.captures_docker import container_events, disk_use, docker_disk
 from remediator.captures_payments import recent_failures, stripe_status
 from remediator.containers import Container
@@ -130,10 +131,12 @@ CAPTURES: Mapping[str, Capture] = {
     "long_queries": long_queries,
     "blocking_tree": blocking_tree,
     "cpu_by_backend": cpu_by_backend,
+    "connections": _of_cause(root_causes.connections),
     "sequential_scans": _of_cause(root_causes.sequential_scans),
     "top_statements": _of_cause(root_causes.top_statements),
     "replication_state": _of_cause(root_causes.replication_state),
     "container_events": container_events,
+    "cache_hits": cache_hits,
     "disk_use": disk_use,
     "docker_disk": docker_disk,
     "recent_failures": recent_failures,
@@ -143,7 +146,15 @@ CAPTURES: Mapping[str, Capture] = {
     "redis_keys": redis_keys,
 }
 OF_DATABASES = frozenset(
-    {"long_queries", "blocking_tree", "cpu_by_backend", "sequential_scans", "top_statements", "replication_state"}
+    {
+        "long_queries",
+        "blocking_tree",
+        "cpu_by_backend",
+        "connections",
+        "sequential_scans",
+        "top_statements",
+        "replication_state",
+    }
 )
 """Those that ask an entry of `settings.databases`."""
 OF_PAYMENTS = frozenset({"recent_failures", "stripe_status"})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -40,12 +41,21 @@ def longest_range(promql: str) -> float:
     return max((seconds(text) for text in ranges), default=0.0)
 
 
-def _parse(value: Any) -> Any:
-    if (
-        isinstance(value, int | float) and not 0.0 <= value < math.inf
-    ):  # nothing is ever later than NaN: no wait would hold
-        raise ValueError(f"not a duration: {value}")
-    return seconds(value) if isinstance(value, str) else value
+WRITTEN: Mapping[str, bool] = {"written": True}
+"""The context of `model_validate` for what a person has written: a number without a unit is a fault there. What the
+journal keeps are seconds.
+"""
+
+
+def _parse(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str):
+        return seconds(value)
+    if isinstance(value, int | float):
+        if info.context and info.context.get("written"):
+            raise ValueError(f"not a duration: {value} has no unit; write for example 90s, 15m or 1h30m")
+        if not 0.0 <= value < math.inf:  # nothing is ever later than NaN: no wait would hold
+            raise ValueError(f"not a duration: {value}")
+    return value
 
 
 PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"

@@ -27,7 +27,7 @@ class Kind(StrEnum):
     MATCHED = "matched"  # runbook, digest: an episode without runbook got one by a reload
     REFUSED = "refused"  # reason, sentence, earliest|None, rung|None
     DIAGNOSED = "diagnosed"  # rung, digest, path, complete, summary{}
-    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary; never an intent
+    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary, digest; never an intent
     INTENT = (
         "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
     )
@@ -35,12 +35,12 @@ class Kind(StrEnum):
     SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
     VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
-    NEEDS_APPROVAL = "needs_approval"  # as would_act, and: digest, good_until, persons, try
+    NEEDS_APPROVAL = "needs_approval"  # as would_act, and: good_until, persons, try
     ALLOWED = "allowed"  # rung, waits|None: what forbade it is over, and it waits for a person or as a shadow again
     APPROVED = "approved"  # approval, who, reason
     DECLINED = "declined"  # approval, who, reason
     HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity
-    CLOSED = "closed"  # reason, sentence
+    CLOSED = "closed"  # reason, sentence, changed?: what a shadow would have acted on is another one by now
     # of the journal's own stream (episode OWN), which is never folded
     PAUSED = "paused"  # pause, scope, who, reason, until|None
     RESUMED = "resumed"  # pause, who
@@ -48,6 +48,7 @@ class Kind(StrEnum):
     STORM_ENDED = "storm_ended"  # storm, most, by, reason
     DEMOTED = "demoted"  # runbook, why
     RESTORED = "restored"  # runbook, who, reason
+    PROMOTED = "promoted"  # runbook, from, to, who, reason, despite: why although the shadow report said no, or ""
 
 
 class Verdict(StrEnum):

@@ -121,6 +121,7 @@ class Command:
 class Ledger:
     """One episode.
 
+    `would_act_digest` is of what the latest would-be action was about, "" in a journal that does not tell it;
     `refused_at` is when the present reason was first given, `first_seen` when the first delivery was stored,
     `taken_over_at` when the present owner took it from another: it waits a doubt's whole duration from then.
     """
@@ -140,6 +141,7 @@ class Ledger:
     earliest: float | None = None
     diagnosed: Mapping[str, float] = field(default_factory=dict)
     would_act: frozenset[str] = frozenset()
+    would_act_digest: str = ""
     approvals: tuple[Approval, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     handed_over: str | None = None
@@ -234,7 +236,9 @@ def _diagnosed(ledger: Ledger, event: Event) -> Ledger:
 
 
 def _would_act(ledger: Ledger, event: Event) -> Ledger:
-    return replace(ledger, would_act=ledger.would_act | {event.data["rung"]}, refused=None)
+    data = event.data
+    rungs = ledger.would_act | {data["rung"]}
+    return replace(ledger, would_act=rungs, would_act_digest=data.get("digest", ""), refused=None)
 
 
 def _needs_approval(ledger: Ledger, event: Event) -> Ledger:

@@ -150,31 +150,27 @@ class Loop:
             await self.engine.clock.sleep(WATCH)
 
     async def _sweeps(self) -> None:
-        """Each minute: wake what nobody would wake, and tell people of bodies that could not be read."""
-        known: int | None = None
+        """Each minute: wake what nobody would wake, tell people of bodies that could not be read, look for standbys."""
         while True:
             await self._try(self.engine.journal.sweep)
-            known = await self._tell_dead_letters(known)
+            await self._try(self.engine.journal.look_for_standbys)
+            await self._try(self._tell_dead_letters)
             await self.engine.clock.sleep(60.0)
 
-    async def _tell_dead_letters(self, known: int | None) -> int | None:
-        """An alert may be in a body that cannot be read: people must know that there is one."""
-        try:
-            causes = await self.engine.journal.dead_letters()
-        except JournalError as error:
-            log.error("journal does not answer", why=str(error))
-            return known
+    async def _tell_dead_letters(self) -> None:
+        """An alert may be in a body that cannot be read: people must know of each, also of one before a restart."""
+        journal = self.engine.journal
+        causes = await journal.dead_letters()
         count = sum(causes.values())
-        if known is not None and count > known:
-            words = ", ".join(f"{number} {cause}" for cause, number in sorted(causes.items()))
-            summary = f"Deliveries that cannot be read were kept as dead letters ({words} in all)."
-            steps = "See who posts to the webhook, and Alertmanager's version. The alerts were read back from it."
-            name, symptom = "RemediatorDeadLetter", "remediator-dead-letter"
-            told = await self.engine.people.post(
-                [OwnAlert(name, "P2", "remediator", symptom, "dead-letters", summary, steps)]
-            )
-            return count if told else known
-        return count
+        if count <= await journal.dead_letters_told():
+            return
+        words = ", ".join(f"{number} {cause}" for cause, number in sorted(causes.items()))
+        summary = f"Deliveries that cannot be read were kept as dead letters ({words} in all)."
+        steps = "See who posts to the webhook, and Alertmanager's version. The alerts were read back from it."
+        name, symptom = "RemediatorDeadLetter", "remediator-dead-letter"
+        alert = OwnAlert(name, "P2", "remediator", symptom, "dead-letters", summary, steps)
+        if await self.engine.people.post([alert]):
+            await journal.dead_letters_are_told(count)
 
     async def _active_alerts(self) -> None:
         """At start, each minute, and when a delivery could not be read in full."""

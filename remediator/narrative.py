@@ -14,6 +14,7 @@ from remediator.actions.base import Result, Settlement
 from remediator.durations import human
 from remediator.events import Event, Kind, Verdict
 from remediator.ledger import Attempt, Ledger, fold
+from remediator.reason_words import words
 
 OUTCOMES = {
     Result.DONE: "Done",
@@ -91,6 +92,45 @@ def _why_not(ledger: Ledger, events: Sequence[Event], now: float) -> str:
 
 def _before_observed(events: Sequence[Event]) -> Event:
     return next((event for event in reversed(events) if event.kind is not Kind.OBSERVED), events[-1])
+
+
+def not_acted(events: Sequence[Event]) -> str | None:
+    """The sentence that answers "why did you not act?"; None when it has acted, or may have.
+
+    Pure, for prepctl, the API and the console: the reason in plain words, and the value that decided.
+    """
+    ledger = fold(events)
+    if any(not attempt.did_not_begin for attempt in ledger.attempts):
+        return None
+    if ledger.closed is None:
+        return f"Nothing was done so far: {_cause(ledger, events)}."
+    ended = _bare(events[-1].data["sentence"])
+    return f"Nothing was done: {_cause(ledger, events)}; it ended so: {ended}."
+
+
+def _cause(ledger: Ledger, events: Sequence[Event]) -> str:
+    """What stood in the way last, and weighs most: what was tried, what a person said, then what was found."""
+    asked = ledger.approval
+    if ledger.last is not None:
+        return f"{_bare(ledger.last.summary)} was tried and did not begin ({_bare(ledger.last.detail)})"
+    if asked is not None and asked.declined_by is not None:
+        return f"{asked.declined_by} declined it ({_bare(asked.reason)})"
+    if ledger.handed_over is not None:
+        return f"it was handed to people ({_bare(ledger.hand_over.get('sentence', ledger.handed_over))})"
+    if ledger.refused is not None:
+        refused = next(event for event in reversed(events) if event.kind is Kind.REFUSED)
+        return f"{words(ledger.refused)} ({_bare(refused.data['sentence'])})"
+    if asked is not None:
+        return f"a person must approve it first, and it was not used ({_bare(asked.summary)})"
+    if ledger.would_act:
+        would = next(event for event in reversed(events) if event.kind is Kind.WOULD_ACT)
+        return f"it may only watch here, not act; it would have done this: {_bare(would.data['summary'])}"
+    return words("no_runbook") if ledger.runbook is None else "there was nothing decided yet"
+
+
+def _bare(sentence: str) -> str:
+    """A sentence as a part of another one."""
+    return sentence.strip().rstrip(".")
 
 
 Data = Mapping[str, Any]
@@ -179,6 +219,12 @@ def _restored(data: Data) -> str:
     return f"{data['who']} lets runbook {data['runbook']} act again: {data['reason']}"
 
 
+def _promoted(data: Data) -> str:
+    despite = f" The shadow report did not support it: {data['despite']}" if data["despite"] else ""
+    said = f"{data['who']} promotes runbook {data['runbook']} from {data['from']} to {data['to']}: {data['reason']}"
+    return f"{_bare(said)}.{despite}"
+
+
 def _intent(data: Data) -> str:
     return f"Begins {data['action']} on {data['resource']} (attempt {data['attempt']}): {data['summary']}"
 
@@ -233,4 +279,5 @@ _LINES = {
     Kind.STORM_ENDED: _storm_ended,
     Kind.DEMOTED: _demoted,
     Kind.RESTORED: _restored,
+    Kind.PROMOTED: _promoted,
 }

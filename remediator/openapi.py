@@ -21,6 +21,8 @@ MOST_EPISODES = 500
 MOST_EVENTS = 1000
 EPISODE = "[0-9a-zA-Z-]{1,64}"
 ATTEMPT = "[0-9a-f]{32}"
+RUNBOOK = "[a-z][a-z0-9-]{1,62}"
+MOST_SINCE = 365 * 86400  # seconds
 MOMENT = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 
 Json = Any  # what `json.dumps` takes
@@ -141,7 +143,20 @@ OPERATIONS = (
     ),
     Operation(
         "POST", "/api/v1/runbooks/{name}/restore", "restore", models.Restored, "Let a demoted runbook act again.",
-        parameters=(_named("name", "[a-z][a-z0-9-]{1,62}"),), body=models.Because, refusals=(400, 404, 409, 413, 422),
+        parameters=(_named("name", RUNBOOK),), body=models.Because, refusals=(400, 404, 409, 413, 422),
+    ),
+    Operation(
+        "GET", "/api/v1/shadow", "shadow", models.ShadowReport,
+        "What would have been done, what really came, and what each runbook is ready for.",
+        parameters=(
+            Parameter("runbook", {"type": "string", "pattern": f"^{RUNBOOK}$"}), _number("since", MOST_SINCE),
+        ),
+        refusals=(400, 404),
+    ),
+    Operation(
+        "POST", "/api/v1/runbooks/{name}/promote", "promote", models.PromotionNoted,
+        "Note that a person gives a runbook more freedom.",
+        parameters=(_named("name", RUNBOOK),), body=models.Promote, refusals=(400, 404, 409, 413, 422),
     ),
     Operation("GET", "/api/v1/pauses", "pauses", models.Pauses, "Pauses in force."),
     Operation(

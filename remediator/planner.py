@@ -184,10 +184,11 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The episode is over."""
+    """The episode is over. `changed`: the container is another one than the shadow would have acted on."""
 
     reason: str
     sentence: str
+    changed: bool = False
 
 
 Step = (
@@ -343,7 +344,7 @@ def _decide(view: View, book: Runbook, rung: Rung) -> Step:
     if refusal is None:
         return Hold(ends) if early else _allowed(view, case, view.world)
     if refusal.reason is Reason.RULE_CLEARED:
-        return Close("cleared", refusal.sentence)
+        return Close("cleared", refusal.sentence, _restarted(view.ledger, rung, view.world))
     if refusal.reason is Reason.RECURRENCE:
         return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
     return _refuse(view, _not_after(refusal, early), rung)
@@ -408,10 +409,22 @@ def _allowed(view: View, case: Case, world: World) -> Step:
     ledger, rung = view.ledger, case.rung
     mode = mode_of(view.facts, case.book, view.settings.guards)
     if mode == "shadow":
-        return _waits(view, rung, None) if rung.name in ledger.would_act else WouldAct(rung, world)
+        return _waits(view, rung, None) if _told(ledger, rung, world) else WouldAct(rung, world)
     if mode == "approve" or case.must_ask or _declined(view, rung):
         return _asked(view, case, world)
     return Intend(rung, world, case)
+
+
+def _told(ledger: Ledger, rung: Rung, world: World) -> bool:
+    """Has the shadow said so? Of another container or query it says it anew, as a person would be asked anew."""
+    same = ledger.would_act_digest in ("", digest_of(rung, world))
+    return rung.name in ledger.would_act and same
+
+
+def _restarted(ledger: Ledger, rung: Rung, world: World) -> bool:
+    """Is a container another one than the shadow would have acted on, so that it was not over all by itself?"""
+    items = world.preview.items if world.preview is not None else ()
+    return bool(ledger.would_act) and any("started_at" in item for item in items) and not _told(ledger, rung, world)
 
 
 def _asked(view: View, case: Case, world: World) -> Step:

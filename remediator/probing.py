@@ -96,7 +96,8 @@ async def _redis(redis: Redis) -> Probed:
     where = f"Redis {redis.host}:{redis.port}"
     began = time.monotonic()
     try:
-        async with connected_redis(redis) as link:
+        # What counts is whether it lets a new client in, so never by the kept connection.
+        async with connected_redis(redis, spare=False) as link:
             (answer,) = await link.ask(("PING",))
     except RemediatorError as error:
         cause = error.__cause__

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from hiredis import ReplyError
 
 from remediator.durations import human
+from remediator.errors import Permanent
 from remediator.redis_link import Answer, Command, Link, connected, refusal
-from remediator.redis_state import Client, Look, clients_of, look, loss
+from remediator.redis_state import Client, Look, clients_of, fields_of, look, loss
 from remediator.settings import Redis
 
 SAMPLE = 1000  # keys that are measured
@@ -38,6 +39,20 @@ async def info(redis: Redis) -> tuple[str, str]:
     return "\n".join([*head, *([] if found.sessions is None else [f"sessions: {found.sessions}"]), "", *lines]), _said(
         found
     )
+
+
+async def section(redis: Redis, name: str) -> tuple[str, str]:
+    """One section of INFO as Redis has it: `memory`, `clients`, `persistence`, …; Permanent for one that it has not."""
+    async with connected(redis) as link:
+        (answer,) = await link.ask(("INFO", name))
+    if not isinstance(answer, bytes):
+        raise refusal(link.where, answer)
+    fields = {each: value for each, value in fields_of(answer).items() if not _PATHS.match(each)}
+    if not fields:
+        raise Permanent(f"{link.where} has no section {name!r}; try one of {', '.join(SECTIONS).lower()}")
+    human_ = ("used_memory_human", "maxmemory_human", "maxmemory_policy")
+    words = ", ".join(f"{each} {fields[each]}" for each in human_ if each in fields)
+    return "\n".join(f"{each}:{value}" for each, value in fields.items()), words or f"{len(fields)} fields of {name}"
 
 
 async def clients(redis: Redis) -> tuple[str, str]:

@@ -72,6 +72,26 @@ SELECT json_build_object(
 """
 
 
+CONNECTIONS = """
+SELECT coalesce(usename, '')::text AS "user", application_name AS application, coalesce(datname, '')::text AS database,
+       coalesce(state, backend_type) AS state, count(*) AS connections,
+       round(max(extract(epoch FROM clock_timestamp() - state_change)))::int8 AS longest_in_state_seconds
+FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender')
+GROUP BY 1, 2, 3, 4 ORDER BY connections DESC, 1, 2 LIMIT 50
+"""
+LIMITS = """
+SELECT current_setting('max_connections')::int AS most,
+       current_setting('superuser_reserved_connections')::int AS reserved,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
+"""
+
+
+async def connections(databases: Databases, service: str) -> Told:
+    """How many connections of how many, and whose: by role, application and state, this one's own among them."""
+    told: Told = await _asked(databases, service, _connections)
+    return told
+
+
 async def sequential_scans(databases: Databases, service: str) -> Told:
     """Large tables that are read from end to end: how often, how much, and how many indexes they have."""
     rows = await _asked(databases, service, lambda connection: connection.fetch(SCANS))
@@ -105,6 +125,18 @@ async def replication_state(databases: Databases, service: str) -> Told:
     return json.dumps(states, indent=2, ensure_ascii=False), "; ".join(
         f"{name}: {_sentence(state)}" for name, state in states.items()
     )
+
+
+async def _connections(connection: asyncpg.Connection) -> Told:
+    limits = await connection.fetchrow(LIMITS)
+    rows = await connection.fetch(CONNECTIONS)
+    first = (
+        f"; most by {rows[0]['user']} {rows[0]['application']} ({rows[0]['state']}): {rows[0]['connections']}"
+        if rows
+        else ""
+    )
+    said = f"{limits['used']} of {limits['most']} connections, {limits['reserved']} of them for superusers only{first}"
+    return _lines(rows), said
 
 
 async def _statements(connection: asyncpg.Connection) -> Told:

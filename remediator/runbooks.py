@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from remediator.durations import Duration, human, longest_range
+from remediator.durations import WRITTEN, Duration, human, longest_range
 from remediator.errors import ConfigError, Fault
+from remediator.yaml_file import mapping
 
 FLOOR_COOLDOWN = 1.0  # seconds; the Docker gate has a floor of its own, see gate.py
 Mode = Literal["shadow", "approve", "auto"]
@@ -227,14 +227,9 @@ class Runbook(Strict):
 
 def parse(text: str, where: str) -> Runbook:
     """One YAML document to a runbook. Raises ConfigError with every fault, `where` as the file's name."""
+    data = mapping(text, where, "a runbook", "see docs/runbook-format.md")
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(where, f"not YAML: {' '.join(str(error).split())}")]) from error
-    if not isinstance(data, dict):
-        raise ConfigError([Fault(where, "a runbook is a mapping", "see docs/runbook-format.md")])
-    try:
-        return Runbook.model_validate(data)
+        return Runbook.model_validate(data, context=WRITTEN)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
 
@@ -329,7 +324,8 @@ def _params(rung: Rung, model: type[BaseModel], where: str) -> Iterable[Fault]:
     """A rung's fixed parameters must fit its action now, not at 3 am; what a label gives is checked when it comes."""
     labels = {name for name, value in rung.params.items() if isinstance(value, FromLabel)}
     try:
-        model.model_validate({name: "x" if name in labels else value for name, value in rung.params.items()})
+        given = {name: "x" if name in labels else value for name, value in rung.params.items()}
+        model.model_validate(given, context=WRITTEN)
     except ValidationError as error:
         for fault in error.errors():
             if not fault["loc"] or fault["loc"][0] not in labels:

@@ -21,6 +21,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from remediator import redis_spare
 from remediator.actions import registry
 from remediator.answers import in_json
 from remediator.api import About, Api, Footing
@@ -43,6 +44,7 @@ from remediator.parsed import Parsed
 from remediator.people import People
 from remediator.prometheus import Prometheus
 from remediator.settings import Settings
+from remediator.shadow_api import Shadow
 from remediator.sight import Sight
 from remediator.webhook import Batcher, Intake, Splitter
 
@@ -156,9 +158,12 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         pages, answers = Pages(settings.alert_pages), Approvals(journal, api)
         commands = Commands(journal, api, lambda: engine.actions)
-        routes = [*intake.routes(), *api.routes(), *answers.routes(), *commands.routes(), *pages.routes()]
+        shadow = Shadow(journal, api, lambda: engine.settings, books)
+        ours = (intake, api, answers, commands, shadow, pages)
+        routes = [route for each in ours for route in each.routes()]
         runner, listener = await _listen(settings, routes)
-        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch())
+        spare = redis_spare.keep(lambda: engine.settings)
+        work = (batcher.run(), _standing(loop, metrics), reloader.follow(), listener.watch(), spare)
         tasks = [group.create_task(each) for each in work]
         _steady()
         try:

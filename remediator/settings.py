@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from remediator.durations import Duration
+from remediator.durations import WRITTEN, Duration
 from remediator.errors import ConfigError, Fault
 from remediator.runbooks import Mode, Strict, faults, text_of
+from remediator.yaml_file import mapping
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "operator", "admin")  # each may do what those before it may
@@ -90,8 +91,9 @@ class Journal(Strict):
     poll: Duration = 1.0
     """The longest sleep before due work is looked for."""
     async_standby: Literal["tell", "refuse"] = "tell"
-    """At start, when the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose
-    events. `tell` warns in the log, `refuse` does not start. Either way a loss that is noticed stops everything."""
+    """When the journal's PostgreSQL has a standby for which no COMMIT waits: a failover to it would lose events. `tell`
+    warns in the log; `refuse` does not start, and begins nothing while there is one that was added later. Looked for at
+    start and each minute. Either way a loss that is noticed stops everything."""
 
 
 class Prometheus(Strict):
@@ -147,7 +149,8 @@ class Docker(Strict):
     young: Duration = 120.0
     """A container started less than this ago is being worked on by somebody."""
     prune: Prune | None = None
-    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it."""
+    """Without it nothing is ever deleted, and the gate's configuration has no rule that would let it. `null` says so
+    aloud, and `prepctl runbook:check` then asks no more."""
 
 
 class Probe(Strict):
@@ -296,6 +299,38 @@ class Guards(Strict):
     """A step of the wall clock, or a journal ahead of it, by more than this stops new intents."""
 
 
+class Promotion(Strict):
+    """When a runbook is ready for more: what `prepctl shadow:report` and `runbook:promote` go by.
+
+    docs/trust-by-steps.md says what each counts, and why its floor is there.
+    """
+
+    window: Duration = Field(default=30 * 86400.0, ge=7 * 86400.0, le=90 * 86400.0)
+    """Only episodes of the last so long are evidence."""
+    watch: Duration = Field(default=600.0, ge=300.0, le=3600.0)
+    """For so long after the moment to act, what speaks against it is looked for; before that nothing is judged."""
+    heals_within: Duration = Field(default=120.0, ge=30.0, le=3600.0)
+    """What heals by itself so soon after the moment to act would have been acted on for nothing."""
+    returns_within: Duration = Field(default=3600.0, ge=300.0, le=86400.0)
+    """The same alert for the same target so soon after its end has come back."""
+    approve_episodes: int = Field(default=5, ge=3)
+    """Ready for approve: at least so many judged episodes in which it would have acted ..."""
+    approve_days: int = Field(default=3, ge=2)
+    """... on so many different days ..."""
+    approve_wrong: float = Field(default=0.2, ge=0.0, le=0.2)
+    """... and at most this share of them would have been wrong."""
+    auto_episodes: int = Field(default=20, ge=10)
+    """Ready for auto: at least so many judged episodes in which it would have acted, or has ..."""
+    auto_days: int = Field(default=7, ge=5)
+    """... on so many different days ..."""
+    auto_wrong: float = Field(default=0.05, ge=0.0, le=0.05)
+    """... at most this share of them wrong ..."""
+    auto_fixed: int = Field(default=5, ge=3)
+    """... so many really done, after a person's yes, and proven fixed: a shadow cannot show that an action helps ..."""
+    auto_recurrence: int = Field(default=4, ge=1, le=10)
+    """... and at most so many of them on one target within 7 days: what returns so often has a cause."""
+
+
 class Settings(Strict):
     """Everything the remediator is told at start."""
 
@@ -330,6 +365,7 @@ class Settings(Strict):
     redis: Mapping[str, Redis] = {}
     """By the value of the alert's `service` label; to be restarted it stands under `services` too."""
     guards: Guards = Guards()
+    promotion: Promotion = Promotion()
     never: tuple[str, ...] = ("docker-gate", "prometheus", "alertmanager", "remediator", "exporter", "postgres")
     """Services that are never acted on: what the remediator stands on, and primary databases."""
     log_format: Literal["console", "json"] = "json"
@@ -338,14 +374,9 @@ class Settings(Strict):
 
 def parse(text: str, where: str) -> Settings:
     """YAML text to settings. Raises ConfigError listing every fault with `where` and its path."""
+    data = mapping(text, where, "the configuration")
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(where, f"not YAML: {' '.join(str(error).split())}")]) from error
-    if not isinstance(data, dict):
-        raise ConfigError([Fault(where, "the configuration is a mapping")])
-    try:
-        settings = Settings.model_validate(data)
+        settings = Settings.model_validate(data, context=WRITTEN)
     except ValidationError as error:
         raise ConfigError(faults(error, where)) from error
     if found := list(_contradictions(settings, where)):
@@ -357,6 +388,9 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     """What each key may say by itself, and all together may not."""
     for name in sorted(set(settings.services) & set(settings.never)):
         yield Fault(f"{where}: services.{name}", "is on the never list", "remove it here")
+    for name in sorted(set(settings.services) & footing(settings) - set(settings.never)):
+        said = "is what the remediator itself stands on: a URL of these settings leads to it"
+        yield Fault(f"{where}: services.{name}", said, "remove it here")
     yield from _replicas(settings, where)
     hook, tls = settings.webhook, settings.listen.tls
     if not hook.token_files and hook.basic_auth is None and (tls is None or tls.client_ca_file is None):
@@ -365,6 +399,13 @@ def _contradictions(settings: Settings, where: str) -> Iterator[Fault]:
     if tls is not None and tls.client_allowed_sans and tls.client_ca_file is None:
         remedy = "name the authority in client_ca_file"
         yield Fault(f"{where}: listen.tls.client_allowed_sans", "is nothing without certificates of clients", remedy)
+
+
+def footing(settings: Settings) -> frozenset[str]:
+    """Host names of what the remediator itself stands on: restarting one would blind or behead it."""
+    urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
+    hosts = {urlsplit(url).hostname for url in urls}
+    return frozenset(host for host in hosts if host)
 
 
 def _replicas(settings: Settings, where: str) -> Iterator[Fault]:

@@ -19,7 +19,7 @@ import aiohttp
 import structlog
 from pydantic import BaseModel
 
-from remediator import notifications, probing, proofs, rules
+from remediator import notifications, pause_file, probing, proofs, rules
 from remediator.actions.base import Action, Preview
 from remediator.alertmanager import Alertmanager
 from remediator.clock import Clock
@@ -163,13 +163,7 @@ class Sight:
 
     def pause_file(self) -> bool:
         """Is the pause file there? One that cannot be looked for counts as there."""
-        try:
-            self._settings.pause_file.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            log.error("the pause file cannot be looked for: paused", why=str(error))
-        return True
+        return pause_file.there(self._settings.pause_file)
 
     async def _rules(
         self, names: Sequence[str], target: Mapping[str, str], job: str | None, causes: Iterable[str]

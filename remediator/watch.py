@@ -1,7 +1,7 @@
 """What holds over all episodes, kept up and told: storms, and the pause file as a pause of the journal.
 
 A storm is one page, whatever the number of episodes in it, and a standing state: said again each minute until it is
-over. The pause file stops the process that sees it by itself (`engine.py` looks for it right before an effect); written
+over. The pause file stops the process that sees it by itself (`acting.py` looks for it right before an effect); written
 into the journal it stops every replica, and whoever reads the journal sees it.
 """
 
@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from remediator.engine import STANDING, Engine
+from remediator import pause_file
+from remediator.engine import Engine
 from remediator.journal import Storm
 from remediator.people import OwnAlert
+from remediator.telling import STANDING
 
 log = structlog.get_logger(__name__)
 
@@ -69,11 +71,10 @@ class Watch:
         """The file's pause begins and ends with the file, also when the process was started anew in between."""
         path, journal = self.engine.settings.pause_file, self.engine.journal
         who = f"file {path} on {socket.gethostname()}"
-        there = path.exists()
+        there = pause_file.there(path)
         if self._file_pause is None and there:
-            known = [pause.id for pause in await journal.pauses() if pause.who == who]
-            said = "the pause file is there"
-            self._file_pause = known[0] if known else await journal.pause("all", who, said, None)
+            # Two turns may be here at once, and a replica beside us that has the same file: it is one pause.
+            self._file_pause = await journal.pause("all", who, "the pause file is there", None, once=True)
             log.warning("paused by the pause file", pause=self._file_pause, file=str(path))
         elif not there and (self._file_pause is not None or not self._looked):
             for pause in await journal.pauses():

@@ -368,7 +368,7 @@ def _no_hold_off() -> None:
     async def hold(self: Engine) -> None:
         return None
 
-    Engine.hold_off_after_step = hold  # type: ignore[method-assign]
+    Engine.hold_off_after_step = hold  # type: ignore[assignment, method-assign]
 
 
 MUTANTS: tuple[Mutant, ...] = (

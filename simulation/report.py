@@ -84,7 +84,7 @@ def text(found: Figures) -> str:
             "# Trust: what it did in simulated years",
             "",
             "Made by `prepctl simulate --report docs/trust.md` of [trust.json](trust.json); do not edit. The real",
-            "intake, ledger, guardrails, planner, engine and journal live through simulated years of incidents. How, and",
+            "intake, ledger, guardrails, planner, engine and journal live through simulated years. How, and",
             "what it cannot show: [simulation.md](simulation.md).",
             "",
             f"**{headline(found)}**",

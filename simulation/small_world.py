@@ -246,14 +246,17 @@ class SimSight:
 
 
 class SimPeople:
-    """The inbox of people."""
+    """The inbox of people. With `takes` False no Alertmanager takes anything; `posted` are the times of all tries."""
 
     def __init__(self, world: SimWorld) -> None:
         self.world = world
+        self.takes = True
+        self.posted: list[float] = []
 
     async def post(self, alerts: Sequence[OwnAlert]) -> bool:
         self.world.pages += alerts
-        return True
+        self.posted.append(self.world.clock.now())
+        return self.takes
 
 
 class SimDiagnoses:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from demo.stack import EngineEvents, Stack, StackError
@@ -102,6 +103,8 @@ class Drill:
     mode        of the remediator while it runs
     untouched   a negative drill: it looks alike, and must not be touched
     meanwhile   called at each look: a person's part, an approval for instance
+    adapt       changes the rendered configuration for this drill alone; given the folder, before the stack starts
+    shipped     runs on the shipped durations, not on the demo's
     """
 
     name: str
@@ -116,6 +119,8 @@ class Drill:
     mode: str = "auto"
     untouched: bool = False
     meanwhile: Callable[[Stack, Story], None] | None = None
+    adapt: Callable[[Path], None] | None = None
+    shipped: bool = False
 
 
 def run(drill: Drill, stack: Stack, told: Callable[[Story], None]) -> Story:

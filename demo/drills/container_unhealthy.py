@@ -49,6 +49,20 @@ def frozen_by_somebody(stack: Stack, story: Story) -> Iterator[None]:
         stack.compose("restart", "--timeout", "5", SERVICE, check=False)
 
 
+@contextmanager
+def frozen_in_deployment(stack: Stack, story: Story) -> Iterator[None]:
+    """Somebody deploys the service, says so as the handbook has it, and its new container hangs."""
+    said = {"scope": f"service:{SERVICE}", "who": "drill", "reason": "deploying", "for_seconds": 600}
+    pause = stack.api("/api/v1/pauses", said)["pause"]["id"]
+    stack.compose("up", "--detach", "--wait", "--no-build", "--no-deps", "--force-recreate", SERVICE)
+    try:
+        with frozen(stack, story):
+            story.notes["fault"] = f"{SERVICE} is being deployed (pause {pause}), and its new container hangs"
+            yield
+    finally:
+        stack.compose("restart", "--timeout", "5", SERVICE, check=False)
+
+
 def inspect_restarted(stack: Stack, story: Story) -> list[Finding]:
     """Restarted once, healthy by the engine's word, and nobody else was."""
     before, now = float(story.notes["started_at"]), started_at(stack, SERVICE)
@@ -90,4 +104,16 @@ UNTOUCHED = Drill(
     untouched=True,
     meanwhile=refused_as("target_exec_running"),
 )
-DRILLS = (HEALS, UNTOUCHED)
+DEPLOYED = Drill(
+    f"{RUNBOOK}-being-deployed",
+    "The frozen engine is being deployed: left alone",
+    RUNBOOK,
+    ALERTS,
+    frozen_in_deployment,
+    inspect_untouched,
+    expect=("paused",),
+    until=LEFT_ALONE,
+    untouched=True,
+    meanwhile=refused_as("paused"),
+)
+DRILLS = (HEALS, UNTOUCHED, DEPLOYED)

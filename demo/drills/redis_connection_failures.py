@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from demo.drills.base import Drill, Finding, Story, paged, started_at
+from demo.drills.untouched import LEFT_ALONE, people_know, refused_as
 from demo.fault_redis import LEAKY
-from demo.stack import Stack, end, first_json, wait_for
+from demo.stack import PROJECT, Stack, end, first_json, wait_for
 
 KEPT = 10
 """Connections of one source that the runbook leaves open (`keep`)."""
@@ -28,13 +29,20 @@ def connections(stack: Stack) -> dict[int, str]:
 
 
 @contextmanager
-def leaked_connections(stack: Stack, story: Story) -> Iterator[None]:
+def every_connection_leaked(stack: Stack, story: Story) -> Iterator[None]:
+    """The same until none is left: nobody gets in any more, the remediator neither."""
+    with leaked_connections(stack, story, spare=0):
+        yield
+
+
+@contextmanager
+def leaked_connections(stack: Stack, story: Story, spare: int = 3) -> Iterator[None]:
     """A reporting client opens connections until three are left, and gives none back."""
     story.notes["started_at"] = str(started_at(stack, "redis"))
     exporters = [number for number, name in connections(stack).items() if name == "prep_exporter"]
     story.notes["exporter"] = ",".join(map(str, sorted(exporters)))
     story.times["fault"] = time.time()
-    process = stack.start_fault("leak-redis", "--spare", "3", "--seconds", "240")
+    process = stack.start_fault("leak-redis", "--spare", str(spare), "--seconds", "240")
     try:
         said = first_json(process, ("connections", "most"))
         story.notes["fault"] = f"{said['connections']} of {said['most']} connections of Redis leaked"
@@ -56,6 +64,21 @@ def frozen_with_sessions(stack: Stack, story: Story) -> Iterator[None]:
         yield
     finally:
         container.kill(signal="SIGCONT")
+
+
+@contextmanager
+def exporter_cut_off(stack: Stack, story: Story) -> Iterator[None]:
+    """The exporter alone loses the platform's network: to its alerts everything is down, and everything is well."""
+    story.notes["started_at"] = str(started_at(stack, "redis"))
+    network = stack.docker.networks.get(f"{PROJECT}_platform")
+    container = stack.docker.containers.get(f"{PROJECT}-exporter-1")
+    story.times["fault"] = time.time()
+    network.disconnect(container)
+    story.notes["fault"] = "the exporter is cut off from the platform's network, nobody else is"
+    try:
+        yield
+    finally:
+        network.connect(container, aliases=["exporter"])
 
 
 def inspect_closed(stack: Stack, story: Story) -> list[Finding]:
@@ -92,6 +115,19 @@ def inspect_sessions_kept(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
+def inspect_nothing_done(stack: Stack, story: Story) -> list[Finding]:
+    """No intent in any episode, no container restarted, Redis answers, and people have the alerts."""
+    people = people_know(stack, story, "RedisDown", "PostgresDown", "CollectorFailing")
+    before, since = float(story.notes["started_at"]), started_at(stack, "redis")
+    others, pong = story.others_restarted(), redis(stack, "PING").strip()
+    return [
+        Finding("redis was not restarted (StartedAt)", since == before, f"{before:.0f} -> {since:.0f}"),
+        Finding("no container was restarted (Docker events)", not others, ", ".join(others) or "none"),
+        Finding("Redis is well (PING)", pong == "PONG", pong),
+        *people,
+    ]
+
+
 HEALS = Drill(
     "redis-connection-failures",
     "A client leaks its connections to Redis",
@@ -112,4 +148,24 @@ KEEPS_SESSIONS = Drill(
     seconds=180,
     untouched=True,
 )
-DRILLS = (HEALS, KEEPS_SESSIONS)
+EXPORTER_BLIND = Drill(
+    "redis-exporter-cut-off",
+    "The exporter alone has lost the network: nothing is down",
+    "redis-down",
+    ("RedisDown",),
+    exporter_cut_off,
+    inspect_nothing_done,
+    expect=("vantage_disagrees",),
+    until=LEFT_ALONE,
+    untouched=True,
+    meanwhile=refused_as("vantage_disagrees"),
+)
+FULL = Drill(
+    "redis-connections-all-taken",
+    "A client leaks every connection that Redis has",
+    "redis-connection-failures",
+    ("RedisConnectionsHigh", "RedisRejectsConnections"),
+    every_connection_leaked,
+    inspect_closed,
+)
+DRILLS = (HEALS, FULL, KEEPS_SESSIONS, EXPORTER_BLIND)

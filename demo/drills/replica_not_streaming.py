@@ -1,14 +1,17 @@
-"""Drills of the runbook replica-not-streaming: the replica's receiver hangs; alike from outside, it was promoted."""
+"""Drills of the runbook replica-not-streaming: the replica's receiver hangs; alike from outside, it was promoted, or
+the primary hangs. One of them runs on the shipped durations.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from demo.drills.base import Drill, Finding, Story, started_at
 from demo.drills.untouched import LEFT_ALONE, people_know, refused_as
-from demo.stack import Stack, wait_for
+from demo.stack import PROJECT, Stack, wait_for
 
 REPLICA, PRIMARY = "postgres-replica", "postgres"
 
@@ -40,6 +43,22 @@ def promoted(stack: Stack, story: Story) -> Iterator[None]:
     ask(stack, REPLICA, "select pg_promote(true, 20)")
     story.notes["fault"] = "the replica was promoted"
     yield
+
+
+@contextmanager
+def primary_hangs(stack: Stack, story: Story) -> Iterator[None]:
+    """The primary hangs as a whole. What the replica shows is a symptom of that, and its restart would heal nothing."""
+    wait_for("the replica to stream", lambda: ask(stack, REPLICA, "select pid from pg_stat_wal_receiver"), 60)
+    story.notes["started_at"] = str(started_at(stack, REPLICA))
+    story.notes["primary"] = str(started_at(stack, PRIMARY))
+    container = stack.docker.containers.get(f"{PROJECT}-{PRIMARY}-1")
+    story.times["fault"] = time.time()
+    container.pause()
+    story.notes["fault"] = "every process of the primary is frozen (docker pause)"
+    try:
+        yield
+    finally:
+        container.unpause()
 
 
 def inspect_restart(stack: Stack, story: Story) -> list[Finding]:
@@ -75,6 +94,19 @@ def inspect_untouched(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
+def inspect_symptom_left_alone(stack: Stack, story: Story) -> list[Finding]:
+    """Neither the replica nor the primary nor anybody else was restarted, and people have the cause."""
+    people = people_know(stack, story, "PostgresDown")
+    before, now = float(story.notes["started_at"]), started_at(stack, REPLICA)
+    primary, others = started_at(stack, PRIMARY), story.others_restarted()
+    return [
+        Finding(f"{REPLICA} was not restarted (StartedAt)", now == before, f"{before:.0f} -> {now:.0f}"),
+        Finding("the primary was not either (StartedAt)", str(primary) == story.notes["primary"], f"{primary:.0f}"),
+        Finding("no container was restarted (Docker events)", not others, ", ".join(others) or "none"),
+        *people,
+    ]
+
+
 RUNBOOK = "replica-not-streaming"
 ALERTS = ("ReplicaNotStreaming",)
 REASONS = ("blocked_by_cause", "replica_promoted")
@@ -92,4 +124,23 @@ PROMOTED = Drill(
     untouched=True,
     meanwhile=refused_as(*REASONS),
 )
-DRILLS = (HEALS, PROMOTED)
+CAUSE = Drill(
+    "replica-cause-is-the-primary",
+    "The replica streams no more because the primary hangs",
+    RUNBOOK,
+    ALERTS,
+    primary_hangs,
+    inspect_symptom_left_alone,
+    expect=("blocked_by_cause",),
+    until=LEFT_ALONE,
+    untouched=True,
+    meanwhile=refused_as("blocked_by_cause"),
+)
+SHIPPED = replace(
+    HEALS,
+    name=f"{RUNBOOK}-shipped-timing",
+    title="A replica's receiver hangs, on the shipped durations",
+    seconds=900.0,
+    shipped=True,
+)
+DRILLS = (HEALS, PROMOTED, CAUSE, SHIPPED)

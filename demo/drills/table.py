@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,12 @@ def response(stack: Stack, alertname: str) -> str:
         if rule["name"] == alertname:
             return f"{rule['labels'].get('severity', '')} {rule['annotations'].get('response_time', '')}".strip()
     return ""
+
+
+def limit(response_time: str) -> float | None:
+    """Seconds of the handbook's response time (`P2 < 1 hour`, `P1 < 15 min`); None for words without a number."""
+    found = re.search(r"< (\d+) (min|hour)", response_time)
+    return int(found[1]) * {"min": 60.0, "hour": 3600.0}[found[2]] if found else None
 
 
 def table(rows: Sequence[Row]) -> Table:

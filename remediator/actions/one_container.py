@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +21,7 @@ from remediator.durations import human
 from remediator.errors import Fault, RemediatorError, Transient
 from remediator.fetch import Refused
 from remediator.reasons import Reason, Refusal
-from remediator.settings import Settings
+from remediator.settings import Settings, footing
 
 
 class ServiceParams(BaseModel):
@@ -140,13 +139,6 @@ class OneContainer(Action):
         if item.labels.get(label) == "true":
             return []
         return [Refusal(Reason.TARGET_NOT_LABELLED, f"{item.name} does not carry the label {label}=true.")]
-
-
-def footing(settings: Settings) -> frozenset[str]:
-    """Host names of what the remediator itself stands on: restarting one would blind or behead it."""
-    urls = (settings.docker.gate_url, *settings.prometheus.urls, *settings.alertmanager.urls, settings.journal.url)
-    hosts = {urlsplit(url).hostname for url in urls}
-    return frozenset(host for host in hosts if host)
 
 
 def never_touched(settings: Settings, service: str) -> tuple[Fault, ...]:

@@ -66,9 +66,11 @@ class PruneDocker(Action):
     @classmethod
     def obstacles(cls, settings: Settings, service: str) -> tuple[Fault, ...]:
         del service
-        if settings.docker.prune is not None:
+        # `prune: null` says aloud that it is off; left out, it may be forgotten.
+        if settings.docker.prune is not None or "prune" in settings.docker.model_fields_set:
             return ()
-        return (Fault("docker.prune", "is not there: nothing is ever deleted", "add `prune: {}`, and a new gate"),)
+        remedy = "add `prune: {}` and make the gate anew, or say `prune: null`"
+        return (Fault("docker.prune", "is not there: nothing is ever deleted", remedy),)
 
     async def preview(self, params: BaseModel) -> Preview:
         wanted = PruneDockerParams.model_validate(params.model_dump())

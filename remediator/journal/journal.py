@@ -27,6 +27,7 @@ from remediator.journal.values import (
     EpisodeRow,
     InboxRow,
     Pause,
+    Promoted,
     Routed,
     Running,
     Storm,
@@ -34,6 +35,7 @@ from remediator.journal.values import (
 from remediator.reasons import Refusal
 
 OUTCOME_TRIES = 20
+TOLD_LETTERS = "dead_letters_told"
 BODIES_KEPT = 7 * 86400.0  # seconds; long enough to look at a delivery that was read wrongly
 
 
@@ -89,6 +91,14 @@ class Journal(Replica):
     async def dead_letters(self) -> dict[str, int]:
         """How many there were of each cause."""
         return await self._store.read(intake.buried)
+
+    async def dead_letters_told(self) -> int:
+        """Of how many people have been told; a restart forgets nothing of it."""
+        return int(await self._store.read(lambda tx: index.mark(tx, TOLD_LETTERS)) or 0)
+
+    async def dead_letters_are_told(self, count: int) -> None:
+        """People know of so many now."""
+        await self._store.write(lambda tx: index.set_mark(tx, TOLD_LETTERS, str(count)))
 
     async def route(self, split: Callable[[InboxRow], Sequence[Routed]], limit: int = 64) -> int:
         """Give the alerts of stored deliveries to their episodes; returns how many deliveries that were.
@@ -219,6 +229,10 @@ class Journal(Replica):
         """All events of an episode. Raises events.Unknown when a newer program wrote one."""
         return await self._store.read(lambda tx: lines.of_episode(tx, episode))
 
+    async def histories(self, episodes: Sequence[str]) -> dict[str, list[Event] | None]:
+        """All events of some episodes; None for one that a newer program wrote to. Ask for a hundred at a time."""
+        return await self._store.read(lambda tx: lines.of_episodes(tx, episodes))
+
     async def append(
         self,
         events: Sequence[Event],
@@ -311,17 +325,18 @@ class Journal(Replica):
         self._acknowledged(intent)
         return None
 
-    async def pause(self, scope: str, who: str, reason: str, until: float | None) -> int:
+    async def pause(self, scope: str, who: str, reason: str, until: float | None, *, once: bool = False) -> int:
         """Forbid intents in a scope until a time or `resume`.
 
         Scopes: `all`, `runbook:<name>`, `resource:<canonical>`, `service:<name>` (a deployment, a maintenance).
+        once: a pause of this scope by the same that holds already is the one, however many write it at once.
 
         Returns the pause's number, once no intent can pass any more; `running` tells what had passed before.
         """
         if scope != "all" and not scope.startswith(("runbook:", "resource:", "service:")):
             raise ValueError(f"a pause's scope is all, runbook:, resource: or service: and a name, not {scope!r}")
         token = uuid.uuid4().hex
-        return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until))
+        return await self._store.write(lambda tx: limits.pause(tx, token, scope, who, reason, until, once=once))
 
     async def resume(self, id: int, who: str) -> bool:
         """End a pause; False when there is none of that number. What it stopped is due now."""
@@ -370,6 +385,11 @@ class Journal(Replica):
         if restored:
             await self.nudge()
         return restored
+
+    async def promoted(self, said: Promoted) -> None:
+        """Note that a person gives a runbook another mode; the mode itself stands in the configuration."""
+        token = uuid.uuid4().hex
+        await self._store.write(lambda tx: watch.promoted(tx, token, said))
 
     async def demoted(self) -> list[Demotion]:
         """Runbooks that may only ask for approval now."""

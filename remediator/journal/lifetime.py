@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 DAY = 86400.0
 LIVE_LEASES = 3  # a replica that was not seen for this many leases binds nobody by its mode
+STANDBY_HOLD = 150.0  # seconds without an intent after a look that found one; looked for each minute
 DEAD_LETTERS = 1000  # kept until `dead_letter` is told another number
 CLEAN, BOOT, HOLD_OFF = "clean_shutdown", "boot_id", "hold_off_until"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): another value after each boot
@@ -59,6 +60,8 @@ class Replica:
         self._hold_until = 0.0  # boot time
         self._witness: Witness | None = None
         self._regressed_hold = 0.0
+        self._refuse_standby = False
+        self._standbys = ""  # told last
         self._quota = DEAD_LETTERS
 
     # -- lifetime -----------------------------------------------------------------------------------------
@@ -94,9 +97,12 @@ class Replica:
             raise JournalError(f"journal.url: {url.get_backend_name()} is not supported; sqlite or postgresql is")
         try:
             await store.open()
-            if isinstance(store, PostgresStore):
-                await _look_for_standbys(store, settings.async_standby)
-            return await cls.over(
+            refuse = settings.async_standby == "refuse"
+            names = await store.unwaited() if isinstance(store, PostgresStore) else ""
+            if names and refuse:
+                remedy = "set synchronous_standby_names, or journal.async_standby to tell"
+                raise JournalError(f"{_unwaited(names)}: {remedy}")
+            self = await cls.over(
                 store,
                 owner=owner,
                 clock=clock,
@@ -106,6 +112,9 @@ class Replica:
                 lease=settings.lease,
                 witness=settings.evidence_dir.parent / "journal.witness" if store.shared else None,
             )
+            self._refuse_standby = refuse
+            self._tell_standbys(names)
+            return self
         except BaseException:
             await store.close()
             raise
@@ -191,6 +200,24 @@ class Replica:
         if isinstance(self._store, PostgresStore) and (ended := await self._store.relieve()):
             log.warning("sessions of a silent replica were ended", count=ended)
 
+    async def look_for_standbys(self) -> None:
+        """A standby for which no COMMIT waits lacks the last events when it is promoted, also one that was added later.
+
+        Told whenever their names change. With `journal.async_standby: refuse` nothing is begun while there is one.
+        """
+        if not isinstance(self._store, PostgresStore):
+            return
+        names = await self._store.unwaited()
+        self._tell_standbys(names)
+        if names and self._refuse_standby:
+            await self.hold_off(STANDBY_HOLD, _unwaited(names))
+
+    def _tell_standbys(self, names: str) -> None:
+        if names and names != self._standbys:
+            do = "set synchronous_standby_names"
+            log.warning("the journal's standby may lack the last events", why=_unwaited(names), do=do)
+        self._standbys = names
+
     async def heartbeat(self, mode: str) -> None:
         """This replica lives, in this mode. A changed mode is written under the intent's lock."""
         if self._witness is not None and self._witness.regressed:
@@ -255,12 +282,5 @@ class Replica:
             self._witness.acknowledged(event.id)
 
 
-async def _look_for_standbys(store: PostgresStore, what: str) -> None:
-    """A standby for which no COMMIT waits lacks the last events when it is promoted: say so, or refuse."""
-    names = await store.unwaited()
-    if not names:
-        return
-    said = f"no COMMIT of the journal waits for its PostgreSQL's standby ({names}); a failover to it would lose events"
-    if what == "refuse":
-        raise JournalError(f"{said}: set synchronous_standby_names, or journal.async_standby to tell")
-    log.warning("the journal's standby may lack the last events", why=said, do="set synchronous_standby_names")
+def _unwaited(names: str) -> str:
+    return f"no COMMIT of the journal waits for its PostgreSQL's standby ({names}); a failover to it would lose events"

@@ -232,10 +232,17 @@ def paused(tx: Tx, now: float) -> list[Pause]:
     return [Pause(*row) for row in tx.rows(_ACTIVE, {"now": now})]
 
 
-def pause(tx: Tx, token: str, scope: str, who: str, reason: str, until: float | None) -> int:
-    """Write a pause; returns its number. `token` is the writer's: a second try finds the first one's row."""
+def pause(tx: Tx, token: str, scope: str, who: str, reason: str, until: float | None, *, once: bool = False) -> int:
+    """Write a pause; returns its number. `token` is the writer's: a second try finds the first one's row.
+
+    once  the one of this scope by the same that holds already is returned instead; the lock makes it the only one
+    """
     tx.lock(INTENT_LOCK)
     said = {"scope": plain(scope), "who": plain(who), "reason": plain(reason)}
+    if once:
+        for known in paused(tx, tx.now()):
+            if (known.scope, known.who) == (said["scope"], said["who"]):
+                return known.id
     tx.run(tx.insert.ignore(pauses), {"token": token, **said, "since": tx.now(), "ends_at": until})
     number = int(tx.run(_BY_TOKEN, {"of": token}).scalar_one())
     watch.note(tx, token, Kind.PAUSED, pause=number, until=until, **said)

@@ -30,6 +30,9 @@ _SINCE = (
     .limit(bindparam("most"))
 )
 _OF_EPISODE = _ANY.where(events.c.episode == bindparam("of")).order_by(events.c.seq)
+_OF_EPISODES = _ANY.where(events.c.episode.in_(bindparam("of", expanding=True))).order_by(
+    events.c.episode, events.c.seq
+)
 _IDS = select(events.c.seq, events.c.id).where(
     events.c.episode == bindparam("of"), events.c.seq.between(bindparam("first"), bindparam("last"))
 )
@@ -79,6 +82,19 @@ class Append:
 def of_episode(tx: Tx, episode: str) -> list[Event]:
     """All events of an episode in order. Raises events.Unknown for what a newer program has written."""
     return [read(*row) for row in tx.rows(_OF_EPISODE, {"of": episode})]
+
+
+def of_episodes(tx: Tx, wanted: Sequence[str]) -> dict[str, list[Event] | None]:
+    """All events of some episodes, each in order; None for one with an event that a newer program has written."""
+    found: dict[str, list[Event] | None] = {}
+    for row in tx.rows(_OF_EPISODES, {"of": filled(wanted)}) if wanted else ():
+        told = found.setdefault(row.episode, [])
+        try:
+            if told is not None:
+                told.append(read(*row))
+        except Unknown:
+            found[row.episode] = None
+    return found
 
 
 def tail(tx: Tx, after: str | None, most: int) -> tuple[list[Event], str]:

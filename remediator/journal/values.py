@@ -126,6 +126,18 @@ class Demotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Promoted:
+    """A person gives a runbook more freedom. `despite`: why, although the shadow report does not support it; or ""."""
+
+    runbook: str
+    before: str
+    to: str
+    who: str
+    reason: str
+    despite: str
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """An attempt whose outcome is not written yet: what `pause` cannot stop any more."""
 

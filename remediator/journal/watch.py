@@ -18,7 +18,7 @@ from remediator.facts import RECURRENCE_WINDOW
 from remediator.journal import lines
 from remediator.journal.tables import charges, demotions, episodes, events, pauses, storms
 from remediator.journal.transaction import INTENT_LOCK, Tx, plain
-from remediator.journal.values import Demotion, Storm
+from remediator.journal.values import Demotion, Promoted, Storm
 from remediator.reasons import Reason
 
 CALM = "calm"
@@ -148,6 +148,14 @@ def restore(tx: Tx, id: str, runbook: str, who: str, reason: str) -> bool:
         return tx.again
     note(tx, id, Kind.RESTORED, runbook=runbook, who=plain(who), reason=plain(reason))
     return True
+
+
+def promoted(tx: Tx, id: str, said: Promoted) -> None:
+    """Note who gives a runbook another mode, and why. It changes nothing here: the mode stands in the configuration."""
+    tx.lock(INTENT_LOCK)
+    who, reason, despite = plain(said.who), plain(said.reason), plain(said.despite)
+    data = {"runbook": said.runbook, "from": said.before, "to": said.to, "who": who, "reason": reason}
+    note(tx, id, Kind.PROMOTED, **data, despite=despite)
 
 
 # -- for the facts --------------------------------------------------------------------------------------------

@@ -19,16 +19,19 @@ import yaml
 
 from demo.drills.base import Story, first_firing
 from demo.stack import Stack
+from remediator.durations import seconds
 from tests.support.run import program
 from tests.unit.rule_contract import named, selectors
 
 BEFORE = 420
 """Seconds before the fault that are replayed: longer than any range of the demo's rules, and no more than it has run."""
-EARLY, LATE = 60, 20
+EARLY, LATE = 60, 20  # the latter at least two scrapes and a little
 """Seconds around the real firing: silent until the one before it, fired by the other after it. A scrape and a round of
 rules fall otherwise in promtool."""
-GAP = 7
-"""Seconds without a sample after which Prometheus holds a series for gone: three scrapes of 2 s and a little."""
+GAP = 3
+"""Scrapes without a sample after which Prometheus holds a series for gone, and a second."""
+
+INTERVAL = "scrape_interval"
 
 Samples = list[tuple[float, float]]
 
@@ -43,10 +46,11 @@ def held(stack: Stack, story: Story, folder: Path) -> None:
     begin = math.floor(story.times["fault"]) - BEFORE
     recorded = [(labels, samples) for name in sorted(wanted) for labels, samples in _samples(stack, name, begin, until)]
     assert recorded, f"{story.alert}: none of {sorted(wanted)} has a sample"
-    case = _case(story, recorded, begin, until, firing)
+    step = int(seconds(yaml.safe_load((stack.config / "prometheus/prometheus.yml").read_text())["global"][INTERVAL]))
+    case = _case(story, recorded, begin, until, firing, step)
     files = sorted({file for name, file in _files(stack).items() if name in _reached(rules, story.alert)})
     path = folder / f"{story.drill}.test.yml"
-    path.write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": "2s", "tests": [case]}))
+    path.write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": f"{step}s", "tests": [case]}))
     command = [program("promtool"), "test", "rules", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{story.drill}, {story.alert}: {done.stdout}{done.stderr}"
@@ -103,18 +107,19 @@ def _samples(stack: Stack, name: str, begin: int, until: float) -> Iterator[tupl
 
 
 def _case(
-    story: Story, recorded: list[tuple[dict[str, str], Samples]], begin: int, until: float, firing: float
+    story: Story, recorded: list[tuple[dict[str, str], Samples]], begin: int, until: float, firing: float, step: int
 ) -> dict[str, Any]:
-    """One test group: all series, and the two moments at which is asked."""
+    """One test group: all series, and the two moments at which is asked. `step`: seconds between two scrapes."""
+    after = max(LATE, 2 * step + 5)
     # Within the range and not at a moment: what fires may be healed a few seconds later.
     fired = f'count(count_over_time(ALERTS{{alertname="{story.alert}",alertstate="firing"}}[%ds])) > bool 0'
-    late = {"expr": fired % (EARLY + LATE), "eval_time": f"{math.ceil(firing - begin) + LATE}s"}
+    late = {"expr": fired % (EARLY + after), "eval_time": f"{math.ceil(firing - begin) + after}s"}
     early = {"expr": fired % BEFORE, "eval_time": f"{math.floor(firing - begin) - EARLY}s"}
     asked = [{**late, "exp_samples": [{"value": 1}]}, {**early, "exp_samples": []}]
     return {
         "interval": "1s",
         "input_series": [
-            {"series": _selector(labels), "values": _values(labels["__name__"], samples, begin, until)}
+            {"series": _selector(labels), "values": _values(labels["__name__"], samples, begin, until, GAP * step + 1)}
             for labels, samples in recorded
         ],
         "promql_expr_test": asked,
@@ -130,22 +135,25 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _values(name: str, samples: Samples, begin: int, until: float) -> str:
-    """One word a second. promtool's time begins at 0, so times among the values are counted from there too."""
+def _values(name: str, samples: Samples, begin: int, until: float, gap: int) -> str:
+    """One word a second; `gap` seconds without a sample are an end.
+
+    promtool's time begins at 0, so times among the values are counted from there too.
+    """
     shift = begin if name.endswith("_timestamp_seconds") else 0
     words: list[str] = []
     for at, value in samples:
-        _pad(words, round(at - begin))
+        _pad(words, round(at - begin), gap)
         words.append("_" if math.isnan(value) else repr(value - shift if value > shift else value))
-    if round(until - begin) - len(words) > GAP:
-        _pad(words, round(until - begin))
+    if round(until - begin) - len(words) > gap:
+        _pad(words, round(until - begin), gap)
     return " ".join(words)
 
 
-def _pad(words: list[str], second: int) -> None:
+def _pad(words: list[str], second: int, gap: int) -> None:
     """Up to a second nothing; where that is long, Prometheus has held the series for gone meanwhile."""
     missing = second - len(words)
-    if words and missing > GAP:
-        words += ["_"] * (GAP - 1) + ["stale"] + ["_"] * (missing - GAP)
+    if words and missing > gap:
+        words += ["_"] * (gap - 1) + ["stale"] + ["_"] * (missing - gap)
     else:
         words += ["_"] * missing

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import (
+    SICK,
     STALLED,
     Remediator,
     SickService,
@@ -17,7 +18,7 @@ from tests.support.remediation import (
     restart_book,
     service_entries,
 )
-from tests.support.servers import Run, wait_until
+from tests.support.servers import Run, fetch, wait_until
 
 NAME = "closed"
 LONGER = 2.0  # seconds after the refusal for which nothing may happen: it decides again meanwhile
@@ -150,5 +151,33 @@ def test_from_the_rule_to_the_repair(world: World, service: SickService) -> None
     with remediator(world, service) as ours:
         world.deliver(service.name, ours)
         ours.wait_event("opened")
+        ours.wait_event("verdict", deadline=60)
+        assert service.effects == 1
+
+
+def known_to_people(world: World, service: SickService) -> bool:
+    """Does Alertmanager hold this service's alert?"""
+    active = fetch(f"{world.alertmanager.url}/api/v2/alerts?active=true&filter=service%3D%22{service.name}%22")
+    return SICK in {alert["labels"]["alertname"] for alert in active.json()}
+
+
+def test_an_alert_that_was_never_delivered_is_read_back_at_start(world: World, service: SickService) -> None:
+    """Lost by whoever took it before: the new process has it from Alertmanager, and remediates once. No webhook leads to it."""
+    wait_until(lambda: known_to_people(world, service), "Alertmanager to know it", 30, 0.2)
+    with remediator(world, service, alertmanager={"receiver": "people"}) as ours:
+        ours.wait_event("opened", deadline=20)
+        ours.wait_event("verdict", deadline=60)
+        assert service.effects == 1
+
+
+@pytest.mark.campaign(seconds=100)
+@pytest.mark.timeout(200)
+def test_an_alert_that_was_never_delivered_is_read_back_within_a_minute(world: World, service: SickService) -> None:
+    """As above, lost while the process runs."""
+    service.heal()
+    wait_until(lambda: not known_to_people(world, service), "Alertmanager to forget it", 30, 0.2)
+    with remediator(world, service, alertmanager={"receiver": "people"}) as ours:
+        service.sicken()
+        ours.wait_event("opened", deadline=75)
         ours.wait_event("verdict", deadline=60)
         assert service.effects == 1

@@ -17,6 +17,11 @@ ATTEMPT = "0123456789abcdef0123456789abcdef"
 
 def settings(folder: Path, **parts: Any) -> Settings:
     """Settings with every mandatory part filled; `parts` replace whole sections."""
+    return Settings.model_validate(written(folder, **parts))
+
+
+def written(folder: Path, **parts: Any) -> dict[str, Any]:
+    """The same as they stand in a file, but for the type of its paths."""
     base: dict[str, Any] = {
         "environment": "test",
         "pause_file": folder / "pause",
@@ -26,7 +31,7 @@ def settings(folder: Path, **parts: Any) -> Settings:
         "alertmanager": {"urls": [NOWHERE], "timeout": "2s"},
         "docker": {"gate_url": NOWHERE, "project": "prep", "young": "1s"},
     }
-    return Settings.model_validate({**base, **parts})
+    return {**base, **parts}
 
 
 def call_of(action: Action, preview: Preview, params: Mapping[str, Any], **changes: Any) -> Call:

@@ -626,6 +626,17 @@ class TestLimits:
         with pytest.raises(ValueError, match="scope"):
             await journal.pause("web", "ann", "", None)
 
+    async def test_one_pause_for_one_file(self, journal: Journal) -> None:
+        """Several who find it at once write one row; a later one, after it was ended, is another."""
+        said = ("all", "file /pause on here", "the pause file is there", None)
+        numbers = await asyncio.gather(*(journal.pause(*said, once=True) for _ in range(8)))
+        (pause,) = await journal.pauses()
+        assert set(numbers) == {pause.id}
+        assert await journal.resume(pause.id, "ann")
+        assert await journal.pause(*said, once=True) != pause.id
+        await journal.pause("all", "ben", "another's", None, once=True)
+        assert len(await journal.pauses()) == 2
+
     async def test_the_storm_counts_open_firing_episodes_with_a_runbook(self, journal: Journal) -> None:
         """Not those that nothing would be done for, nor those that have ceased."""
         for key, index in (

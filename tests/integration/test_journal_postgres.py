@@ -16,6 +16,7 @@ from sqlalchemy import text
 from remediator.errors import Conflict, JournalError
 from remediator.events import Kind
 from remediator.journal import Claim, EpisodeIndex, Journal
+from remediator.journal.lifetime import STANDBY_HOLD
 from remediator.journal.migrate import migrate
 from remediator.journal.postgres import SESSION
 from remediator.journal.transaction import INTENT_LOCK, Tx
@@ -23,6 +24,7 @@ from tests.support.journals import (
     BOOK,
     RESOURCE,
     Place,
+    ShiftedClock,
     acted,
     alert,
     allow,
@@ -65,6 +67,11 @@ async def cut(place: Place, proxy: TcpProxy, postgres_server: PostgresServer) ->
 async def held(hold: Hold) -> None:
     """Wait, without holding up the loop, until something is held there."""
     await asyncio.to_thread(hold.wait)
+
+
+async def held_off(journal: Journal) -> bool:
+    """May it begin nothing for a while?"""
+    return (await journal.facts("e", BOOK, RESOURCE)).hold_off_until is not None
 
 
 async def until(call: Callable[[], Awaitable[bool]], what: str, deadline: float = 10.0) -> None:
@@ -555,6 +562,34 @@ class TestServer:
             await asyncio.sleep(0.3)
             await (await place.open("waits", async_standby="refuse")).close()
             place.opened.clear()
+        finally:
+            server.configure(synchronous_standby_names="")
+            await asyncio.to_thread(replica.stop)
+
+    async def test_a_standby_that_is_added_later_is_told_and_stops_what_refuses_it(
+        self, place: Place, server: PostgresServer, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Nobody restarts anything for it: told once, nothing is begun where it is refused, and all goes on without it."""
+        teller, refuser = await place.open("teller"), await place.open("refuser", async_standby="refuse")
+        for journal in (teller, refuser):
+            await journal.look_for_standbys()
+        assert "standby" not in capsys.readouterr().out
+        assert await held_off(teller) is False
+        replica = await asyncio.to_thread(server.replica)
+        try:
+            for journal in (teller, refuser, teller):
+                await journal.look_for_standbys()
+            assert capsys.readouterr().out.count(f"standby ({replica.folder.name})") == 2
+            assert await held_off(teller) is False
+            assert await held_off(refuser) is True
+            assert replica.folder.name in refuser.hold_off_why
+            server.configure(synchronous_standby_names=f'"{replica.folder.name}"')
+            await asyncio.sleep(0.3)
+            clock = refuser._clock
+            assert isinstance(clock, ShiftedClock)
+            clock.boot += STANDBY_HOLD + 1
+            await refuser.look_for_standbys()
+            assert await held_off(refuser) is False
         finally:
             server.configure(synchronous_standby_names="")
             await asyncio.to_thread(replica.stop)

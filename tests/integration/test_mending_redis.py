@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from remediator import redis_spare
 from remediator.actions.base import Action, Call, Preview, Result, Settlement
 from remediator.actions.close_redis_clients import CloseRedisClients
 from remediator.actions.purge_redis_memory import PurgeRedisMemory
@@ -411,6 +412,82 @@ async def test_a_full_server_is_asked_until_a_place_is_free(server: RedisServer,
             assert [item["id"] for item in (await asking).items] == [held[1].id]
         finally:
             admin.say("CONFIG", "SET", "maxclients", "1000")
+
+
+async def test_a_full_server_is_mended_by_the_kept_connection(server: RedisServer, config: Settings) -> None:
+    """maxclients reached by a leak: looked at and closed by the one connection that was opened before, which stays the
+    same and is nobody's to close; the probe says sick meanwhile, since a client is not let in.
+    """
+    action = CloseRedisClients(config, CLOCK)
+    keeping = asyncio.ensure_future(redis_spare.keep(lambda: config, every=0.2))
+    try:
+        with clients() as held:
+            held += [Client(server.port, "prep_exporter"), Client(server.port, "leaky"), Client(server.port, "leaky")]
+            admin = held[0]
+            mine = await _kept(admin)
+            admin.say("CONFIG", "SET", "maxclients", "4")
+            try:
+                await asyncio.sleep(1.2)
+                found = await preview(action, **IDLE)
+                assert {item["id"] for item in found.items} == {held[1].id, held[2].id}
+                health = await probe(config, None, SERVICE)  # type: ignore[arg-type] # not asked
+                assert health.health is Health.SICK
+                outcome = await action.execute(call(action, found, **IDLE))
+                assert (outcome.result, len(outcome.touched)) == (Result.DONE, 2)
+                assert held[1].closed()
+                assert held[2].closed()
+                assert await _kept(admin) == mine
+            finally:
+                admin.say("CONFIG", "SET", "maxclients", "1000")
+            healthy = await probe(config, None, SERVICE)  # type: ignore[arg-type] # not asked
+            assert healthy.health is Health.HEALTHY
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    wait_until(lambda: b"name=prep-remediator" not in _listed(server), "the kept connection to be closed", 5)
+
+
+async def test_the_kept_connection_is_not_used_again_after_a_refusal(server: RedisServer, config: Settings) -> None:
+    """What the guard refused waits at the server on that connection: it is cut, the effect never happens, and a new one
+    is kept as soon as there is room.
+    """
+    action = CloseRedisClients(config, CLOCK)
+    keeping = asyncio.ensure_future(redis_spare.keep(lambda: config, every=0.2))
+    try:
+        with clients() as held:
+            held += [Client(server.port, "prep_exporter"), Client(server.port, "leaky")]
+            admin = held[0]
+            mine = await _kept(admin)
+            admin.say("CONFIG", "SET", "maxclients", "3")
+            try:
+                await asyncio.sleep(1.2)
+                found = await preview(action, **IDLE)
+                late = call(action, found, {"start_by": found.target_now - 5}, **IDLE)
+                outcome = await action.execute(late)
+                assert (outcome.result, "late" in outcome.detail) == (Result.FAILED, True)
+                assert not held[1].closed()
+            finally:
+                admin.say("CONFIG", "SET", "maxclients", "1000")
+            again = await _kept(admin)
+            assert again != mine
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _kept(admin: Client) -> int:
+    """Id of the one connection with our name, once there is one."""
+    for _ in range(100):
+        lines = [line for line in admin.say("CLIENT", "LIST").splitlines() if b" name=prep-remediator " in line]
+        if len(lines) == 1:
+            return int(lines[0].split(b" ")[0].removeprefix(b"id="))
+        await asyncio.sleep(0.05)
+    raise AssertionError("no connection is kept")
+
+
+def _listed(server: RedisServer) -> bytes:
+    listed: Any = server.command("CLIENT", "LIST")
+    return bytes(listed)
 
 
 async def test_who_may_not_ask_is_told(server: RedisServer, tmp_path: Path) -> None:

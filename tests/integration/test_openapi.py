@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import yaml
 
 from remediator.api import About, Api
 from remediator.approvals import Approvals
 from remediator.commands import Commands
 from remediator.openapi import described
-from tests.integration.adapting import settings
+from remediator.shadow_api import Shadow
+from tests.integration.adapting import written
 from tests.support.episodes import write
 from tests.support.http_side import API_TOKEN, TOKEN, open_journal
 from tests.support.servers import Run, Service, fetch, free_port
@@ -32,7 +33,8 @@ def test_every_route_is_described() -> None:
     """A route without its description, or a description without its route, is missed here."""
     nothing = cast(Any, None)
     api = Api(nothing, nothing, nothing, lambda: (), nothing, About("test", "test", "shadow", "digest"))
-    routes = [*api.routes(), *Approvals(nothing, api).routes(), *Commands(nothing, api, dict).routes()]
+    others = (Approvals(nothing, api), Commands(nothing, api, dict), Shadow(nothing, api, nothing, nothing))
+    routes = [*api.routes(), *(route for each in others for route in each.routes())]
     served = [(route.method, route.path) for route in routes if route.path.startswith("/api/")]
     assert sorted(served) == sorted(described())
 
@@ -48,7 +50,7 @@ async def remediator(run: Run, tmp_path: Path) -> AsyncIterator[Service]:
     for name, secret in (("token", TOKEN), ("api-token", API_TOKEN)):
         (tmp_path / name).write_text(secret)
     port = free_port()
-    made = settings(
+    made = written(
         tmp_path,
         mode="auto",
         runbooks=tmp_path / "runbooks",
@@ -57,7 +59,7 @@ async def remediator(run: Run, tmp_path: Path) -> AsyncIterator[Service]:
         journal={"url": f"sqlite:///{tmp_path}/journal.db", "evidence_dir": tmp_path / "evidence"},
         services={"engine": {"singleton": True}},
     )
-    (tmp_path / "remediator.yml").write_text(yaml.safe_dump(made.model_dump(mode="json")))
+    (tmp_path / "remediator.yml").write_text(json.dumps(made, default=str))
     url = f"http://127.0.0.1:{port}"
     argv = ["prep-remediator", f"--config.file={tmp_path}/remediator.yml"]
     with Service(run, argv, ready_url=f"{url}/-/healthy", name="remediator", start_seconds=60) as service:

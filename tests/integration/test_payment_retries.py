@@ -7,12 +7,16 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from demo.payments import SETTLE_ROWS
+from prepctl.cli import app
 from remediator.actions.base import Result, Settlement
 from remediator.captured import Captured, Source
 from remediator.captures_payments import recent_failures, stripe_status
@@ -413,6 +417,19 @@ def test_the_evidence_names_reasons_and_no_order(platform: Platform, service: Se
     assert found.sentence == "failed within an hour: 2 provider_timeout, 1 card_declined; 1 may be retried"
     assert '"too_large": 1' in found.text
     assert not [word for word in ("secret-order", "pm_demo", "pi_") if word in found.text]
+
+
+def test_prepctl_shows_failures_without_orders(platform: Platform, service: Service, tmp_path: Path) -> None:
+    """`payments:recent --failed` as the handbook types it: reasons and counts; the page that nobody may ask is told."""
+    failed(platform, "secret-order-2")
+    config = tmp_path / "remediator.yml"
+    config.write_text(yaml.safe_dump(knowing(platform).model_dump(mode="json")))
+    shown = CliRunner().invoke(app, ["payments:recent", "--failed", "--config", str(config)])
+    assert shown.exit_code == 0, shown.exception
+    assert shown.output.startswith("payments: failed within an hour: 1 provider_timeout; 1 may be retried")
+    assert not [word for word in ("secret-order", "pm_demo", "pi_") if word in shown.output]
+    page = CliRunner().invoke(app, ["payments:provider", "--config", str(config)])
+    assert "status_page is not set" in page.output
 
 
 def test_the_providers_page_is_a_word_and_no_more(platform: Platform, service: Service) -> None:

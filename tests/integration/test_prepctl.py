@@ -382,3 +382,13 @@ async def test_help_names_every_command_and_code() -> None:
         assert name in found.out
     for name in ("doubts:settle", "reload", "runbook:check", "runbook:test", "health:check", "Exit codes: 0 done"):
         assert name in found.out
+
+
+async def test_it_says_in_one_sentence_why_nothing_was_done(side: Side, prepctl: Prepctl) -> None:
+    """In plain words, with the value that decided; where something was done there is no such line."""
+    refused = {"reason": "cooldown", "sentence": "It was acted on 5m ago.", "earliest": None, "rung": "mild"}
+    left = await write(side.journal, History(NOW - 60).add(Kind.REFUSED, NOW - 20, **refused))
+    shown = (await prepctl("episodes:show", left)).out.splitlines()
+    assert shown[3] == ("Nothing was done so far: this target was acted on a short while ago (It was acted on 5m ago).")
+    done = await write(side.journal, History(NOW - 60).intent(NOW - 30).outcome(NOW - 28), "other")
+    assert "Nothing was done" not in (await prepctl("episodes:show", done)).out

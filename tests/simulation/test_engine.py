@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
+from sqlalchemy import text
 
 from remediator.actions.base import Call, Outcome, Result
 from remediator.engine import Engine
-from remediator.events import Kind
+from remediator.events import Event, Kind
 from remediator.journal import Routed
-from remediator.reasons import Reason
+from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.webhook import split
 from remediator.world import World
-from simulation.small_world import START, SimService, SimSight, SimWorld
+from simulation.small_world import START, MortalJournal, SimService, SimSight, SimWorld
 from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, history, live, process
 
 ALWAYS = [(START, START + 100 * HORIZON)]
@@ -64,6 +66,48 @@ async def test_a_call_may_begin_until_start_within_of_the_look(tmp_path: Path) -
     # The target tells its clock a moment after the look has begun.
     told = intent.data["start_by"] - SETTINGS.guards.start_within - intent.data["looked_at"]
     assert 0.0 <= told < 1.0
+
+
+@pytest.mark.parametrize(("took", "intents"), [(3.0, 1), (4.5, 0)])
+async def test_nothing_is_begun_in_the_last_third_of_a_lease(tmp_path: Path, took: float, intents: int) -> None:
+    """Of 6 s: a look of 4.5 s is fresh enough to act on, and by then somebody else may own the episode before the effect."""
+
+    class Slow(SimSight):
+        async def look(
+            self, book: Runbook, rung: Rung, params: BaseModel | None, labels: Mapping[str, str], now: float
+        ) -> World:
+            found = await super().look(book, rung, params, labels, now)
+            await self.world.clock.sleep(took)
+            return found
+
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        assert took < engine.settings.guards.look_max_age
+        assert engine.settings.journal.lease == 6.0
+        engine.sight = Slow(world, engine.actions["restart_service"])  # type: ignore[arg-type]
+        await live(world, engine, START + 300)
+    assert len([event for event in world.events if event.kind is Kind.INTENT]) == intents
+    assert len(world.effects) == intents
+    said = {event.data["reason"] for event in world.events if event.kind is Kind.REFUSED}
+    assert Reason.LOOK_STALE not in said
+
+
+async def test_an_episode_that_no_replica_can_take_reaches_people(tmp_path: Path) -> None:
+    """A newer version has written what this one cannot read, and is gone: after three claims, and each minute from then on."""
+    world = sick(silenced=ALWAYS)
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 60)
+        (row,) = await journal.open_episodes()
+        assert world.pages == []
+        await journal._store.write(lambda tx: tx.run(text("UPDATE events SET kind = 'teleported' WHERE seq = 2")))
+        await live(world, engine, START + 90)
+        assert [page.alertname for page in world.pages] == ["RemediationNeedsPeople"]
+        await live(world, engine, START + 400)
+        told = [(page.alertname, page.episode) for page in world.pages]
+    assert set(told) == {("RemediationNeedsPeople", row.episode)}
+    assert len(told) >= 4
+    assert "newer version" in world.pages[-1].summary
+    assert world.effects == []
 
 
 async def test_without_evidence_nothing_is_restarted(tmp_path: Path) -> None:
@@ -124,6 +168,28 @@ async def test_stopped_in_the_middle_of_an_effect_is_a_doubt_in_the_journal(tmp_
         (ledger,) = (await history(journal)).values()
     assert ledger.last is not None
     assert ledger.last.outcome is Result.IN_DOUBT
+
+
+async def test_a_pause_file_that_comes_after_the_intent_stops_the_effect(tmp_path: Path) -> None:
+    """It is looked for once more right before anything is sent; the attempt has provably not begun."""
+
+    class Touching(MortalJournal):
+        async def intend(self, intent: Event, **given: Any) -> Refusal | None:
+            refused: Refusal | None = await self._journal.intend(intent, **given)
+            file.touch()
+            return refused
+
+    world, file = sick(), tmp_path / "pause"
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": file})
+        engine.journal = Touching(journal, world)  # type: ignore[assignment]
+        await live(world, engine, START + 120)
+        (ledger,) = (await history(journal)).values()
+    assert world.effects == []
+    assert ledger.last is not None
+    assert ledger.last.did_not_begin
+    (outcome,) = [event for event in world.events if event.kind is Kind.OUTCOME][:1]
+    assert "pause file" in outcome.data["detail"]
 
 
 async def until_it_acts(world: SimWorld, engine: Engine) -> None:

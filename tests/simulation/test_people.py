@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from remediator.engine import Engine
+from remediator.engine import UNTOLD_WAIT, Engine
 from remediator.events import OWN, Event, Kind
 from remediator.journal import Journal
 from remediator.ledger import fold
 from remediator.reasons import Reason
+from remediator.telling import STANDING
 from remediator.watch import Watch
-from simulation.small_world import START, SimService, SimWorld
+from simulation.small_world import START, SimPeople, SimService, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
 
@@ -177,6 +179,57 @@ async def test_the_pause_file_is_a_pause_of_the_journal(tmp_path: Path) -> None:
         await Watch(engine).tick()
         assert await journal.pauses() == []
         assert [event.kind for event in await journal.events(OWN)] == [Kind.PAUSED, Kind.RESUMED]
+
+
+async def test_what_people_have_in_hand_is_posted_each_minute_and_soon_when_nobody_took_it(tmp_path: Path) -> None:
+    """An Alertmanager that was restarted has forgotten it: told once is not told. Counted at who is told."""
+    world = sick()
+    world.services["engine"].after = "stays"
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        inbox = SimPeople(world)
+        engine.people = inbox
+        await live(world, engine, START + 1800)
+        first = inbox.posted[0]
+        inbox.takes = False
+        await live(world, engine, START + 2000)
+        inbox.takes = True
+        await live(world, engine, START + 2600)
+    gaps = [later - before for before, later in pairwise(inbox.posted)]
+    deaf = [gap for gap, at in zip(gaps, inbox.posted, strict=False) if START + 1800 < at < START + 1980]
+    taken = [gap for gap, at in zip(gaps, inbox.posted, strict=False) if first <= at < START + 1700]
+    turn = 9.5  # seconds at most from one turn of this loop to the next, with what it does in it
+    assert len(deaf) > 10
+    assert max(deaf) <= UNTOLD_WAIT + turn
+    assert len(taken) > 5
+    assert max(taken) <= STANDING + turn
+    assert sorted(taken)[len(taken) // 2] > STANDING - turn
+    assert {page.alertname for page in world.pages} == {"RemediationFailed"}
+
+
+async def test_two_turns_at_once_write_one_pause_for_the_file(tmp_path: Path) -> None:
+    """The watch has a round of its own, and a turn after each claim: both may find the file in the same moment."""
+    async with process(sick(), tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": tmp_path / "pause"})
+        (tmp_path / "pause").touch()
+        watch = Watch(engine)
+        await asyncio.gather(watch.tick(), watch.tick(), Watch(engine).tick())
+        assert len(await journal.pauses()) == 1
+        (tmp_path / "pause").unlink()
+        await asyncio.gather(watch.tick(), watch.tick())
+        assert await journal.pauses() == []
+        assert [event.kind for event in await journal.events(OWN)] == [Kind.PAUSED, Kind.RESUMED]
+
+
+async def test_a_pause_file_that_cannot_be_looked_for_counts_as_there(tmp_path: Path) -> None:
+    """Its name is too long for the file system, as good as a disk that fails: a pause, no effect, and no end of the process."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        engine.settings = engine.settings.model_copy(update={"pause_file": tmp_path / ("p" * 300)})
+        await Watch(engine).tick()
+        assert len(await journal.pauses()) == 1
+        await live(world, engine, START + 300)
+        assert world.effects == []
+        assert kinds(world, Kind.INTENT) == []
 
 
 async def test_a_runbook_that_does_not_help_is_demoted(tmp_path: Path) -> None:

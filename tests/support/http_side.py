@@ -25,13 +25,16 @@ from remediator.listener import Listener
 from remediator.metrics import Metrics
 from remediator.operators import Operators
 from remediator.runbooks import Runbook
+from remediator.shadow_api import Shadow
 from remediator.webhook import Batcher, Intake, Store
 from tests.support.waiting import free_port
 from tests.unit.cases import book
+from tests.unit.cases import settings as pure_settings
 
 TOKEN, OTHER_TOKEN, API_TOKEN = "webhook-token-1", "webhook-token-2", "api-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
+SETTINGS = pure_settings()
 
 
 @dataclass
@@ -102,9 +105,11 @@ async def serve(
     tokens: bool = True,
     basic: settings.BasicAuth | None = None,
     tls: settings.Tls | None = None,
+    rules: settings.Settings = SETTINGS,
 ) -> AsyncIterator[Side]:
     """Serve until the block ends; the journal is closed cleanly. `store` stands in for the journal's own.
 
+    rules                the settings that the shadow report goes by
     tokens, basic, tls   who may send to the webhook, and whether it is served by TLS
     """
     first, second, operator = token_files(folder)
@@ -125,7 +130,9 @@ async def serve(
     people = Operators(named(folder) if api else {}, (operator,) if api else ())
     operators = Api(journal, metrics, people, lambda: known, ready, about)
     app = web.Application(middlewares=[in_json])
-    app.add_routes([*intake.routes(), *operators.routes(), *Approvals(journal, operators).routes()])
+    shadow = Shadow(journal, operators, lambda: rules, lambda: known)
+    parts = (intake, operators, Approvals(journal, operators), shadow)
+    app.add_routes([route for part in parts for route in part.routes()])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     listener = Listener(settings.Listen(host="127.0.0.1", port=port or free_port(), tls=tls), runner)

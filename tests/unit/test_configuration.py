@@ -23,7 +23,10 @@ def file(tmp_path: Path) -> Path:
 
 
 def add(file: Path, more: str) -> None:
-    file.write_text(file.read_text() + more)
+    """Lines of the configuration, in the place of those that say something else."""
+    keys = tuple(f"{line.split(':')[0]}:" for line in more.splitlines())
+    kept = [line for line in file.read_text().splitlines() if not line.startswith(keys)]
+    file.write_text("\n".join([*kept, more]))
 
 
 def test_every_fault_of_every_file_is_told(file: Path) -> None:

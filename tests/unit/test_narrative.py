@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from remediator.events import Kind
-from remediator.narrative import after, line, why
+from remediator.narrative import after, line, not_acted, why
+from remediator.reason_words import WORDS, words
+from remediator.reasons import Reason
 from tests.unit.cases import NOW, History
 
 HEALED = (
@@ -64,6 +66,14 @@ def test_every_kind_of_event_has_a_sentence() -> None:
         Kind.STORM_ENDED: {"storm": 1, "most": 12, "by": "calm", "reason": ""},
         Kind.DEMOTED: {"runbook": "engine-slow", "why": "3 of its last 10 attempts were not proven fixed."},
         Kind.RESTORED: {"runbook": "engine-slow", "who": "ada", "reason": "mended"},
+        Kind.PROMOTED: {
+            "runbook": "engine-slow",
+            "from": "shadow",
+            "to": "approve",
+            "who": "ada",
+            "reason": "watched it for a month",
+            "despite": "",
+        },
     }
     events = [*HEALED.events]
     for kind, data in more.items():
@@ -148,3 +158,75 @@ def test_an_alert_that_comes_again_does_not_hide_the_reason() -> None:
 def test_time_since_the_first_event(seconds: float, text: str) -> None:
     """Also before it, when a clock went back."""
     assert after(seconds) == text
+
+
+WOULD = {"rung": "mild", "action": "restart_service", "resource": "r", "summary": "restart engine."}
+COOLING = {"reason": "cooldown", "sentence": "It was acted on 5m ago.", "earliest": None, "rung": "mild"}
+GIVEN = {"reason": "not_fixed", "sentence": "Tried all.", "alertname": "RemediationFailed", "severity": "P2"}
+CLEARED = {"reason": "cleared", "sentence": "The rule is not true any more."}
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        (HEALED, None),
+        (History().intent(NOW - 60), None),  # it may have taken effect
+        (History().intent(NOW - 60).outcome(NOW - 50, "in_doubt"), None),
+        (History(), "Nothing was done so far: there was nothing decided yet."),
+        (
+            History().add(Kind.REFUSED, NOW, **COOLING),
+            "Nothing was done so far: this target was acted on a short while ago (It was acted on 5m ago).",
+        ),
+        (
+            History().add(Kind.REFUSED, NOW, **COOLING).add(Kind.CLOSED, NOW, **CLEARED),
+            (
+                "Nothing was done: this target was acted on a short while ago (It was acted on 5m ago); "
+                "it ended so: The rule is not true any more."
+            ),
+        ),
+        (
+            History().add(Kind.WOULD_ACT, NOW, **WOULD).add(Kind.CLOSED, NOW, **CLEARED),
+            (
+                "Nothing was done: it may only watch here, not act; it would have done this: restart engine; "
+                "it ended so: The rule is not true any more."
+            ),
+        ),
+        (
+            History().add(Kind.NEEDS_APPROVAL, NOW, **WOULD),
+            "Nothing was done so far: a person must approve it first, and it was not used (restart engine).",
+        ),
+        (
+            History()
+            .add(Kind.NEEDS_APPROVAL, NOW, **WOULD)
+            .add(Kind.DECLINED, NOW, approval=f"{2:032x}", who="ada", reason="Not tonight."),
+            "Nothing was done so far: ada declined it (Not tonight).",
+        ),
+        (
+            History().add(Kind.HANDED_OVER, NOW, **GIVEN),
+            "Nothing was done so far: it was handed to people (Tried all).",
+        ),
+        (
+            History().intent(NOW - 60).outcome(NOW - 50, "failed"),
+            "Nothing was done so far: restart engine was tried and did not begin (said so).",
+        ),
+    ],
+)
+def test_one_sentence_says_why_nothing_was_done(history: History, expected: str | None) -> None:
+    """The answer to "why did you not act?", and none where it has acted or may have."""
+    assert not_acted(history.events) == expected
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_plain_words(reason: Reason) -> None:
+    """They complete "nothing was done, since ...": no word of the program, no end of a sentence."""
+    history = History().add(Kind.REFUSED, NOW, reason=reason, sentence="The value.", earliest=None, rung="mild")
+    said = WORDS[reason]
+    assert not_acted(history.events) == f"Nothing was done so far: {said} (The value)."
+    assert said[0].islower() or said.startswith("Redis")
+    assert not said.endswith(".")
+    assert "_" not in said
+
+
+def test_a_reason_of_another_version_is_its_own_word() -> None:
+    """A journal outlives programs: what it says is told, never an error."""
+    assert words("moon_is_full") == "moon is full"

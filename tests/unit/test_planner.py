@@ -23,6 +23,7 @@ from remediator.planner import (
     SettleDoubt,
     Wait,
     WouldAct,
+    digest_of,
     next_step,
 )
 from remediator.reasons import Reason
@@ -64,6 +65,17 @@ def test_shadow_writes_once_and_never_intends() -> None:
     assert isinstance(next_step(view(history, world=world(), facts=shadow)), WouldAct)
     history.add(Kind.WOULD_ACT, NOW, rung="mild")
     assert isinstance(next_step(view(history, world=world(), facts=shadow)), Wait)
+
+
+def test_shadow_writes_again_about_another_target() -> None:
+    """A container that was replaced since is another one, and that must be seen in the journal; its measures are not."""
+    shadow = facts(strictest_mode="shadow")
+    rung = book().ladder[0]
+    history = History().diagnosed().add(Kind.WOULD_ACT, NOW, rung="mild", digest=digest_of(rung, world()))
+    measured = world(preview=preview(items=({"id": "c1", "cpu": 0.9},)))
+    assert isinstance(next_step(view(history, world=measured, facts=shadow)), Wait)
+    replaced = world(preview=preview(items=({"id": "c2"},)))
+    assert isinstance(next_step(view(history, world=replaced, facts=shadow)), WouldAct)
 
 
 def test_the_stricter_of_runbook_and_remediator_holds() -> None:

@@ -21,11 +21,15 @@ def added(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     found = [
         EntryPoint("drill", "demo.drill_command:main", plugins.GROUP),
         EntryPoint("own", "demo.drill_command:main", plugins.GROUP),
+        EntryPoint("grouped", "demo.drill_command:main", plugins.GROUP),
         EntryPoint("broken", "no_such_package:main", plugins.GROUP),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == plugins.GROUP else [])
     here = typer.Typer()
     here.command("own")(lambda: typer.echo("my own"))
+    group = typer.Typer()
+    group.command("grouped")(lambda: typer.echo("of a group"))
+    here.add_typer(group)
     plugins.add_to(here)
     return here
 
@@ -50,6 +54,7 @@ def test_arguments_arrive_as_they_are(added: typer.Typer) -> None:
 def test_an_own_command_is_never_taken_over(added: typer.Typer) -> None:
     """A package that names one of prepctl's commands does not get it."""
     assert CliRunner().invoke(added, ["own"]).output == "my own\n"
+    assert CliRunner().invoke(added, ["grouped"]).output == "of a group\n"
 
 
 def test_what_cannot_be_imported_says_so_and_harms_nothing_else(added: typer.Typer) -> None:

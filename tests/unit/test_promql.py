@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from remediator.promql import selectors
+from tests.unit.rule_contract import problems
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "runbooks"
+CONNECTED_TO = {"restart_redis": ("redis", "python-compliance")}
+"""Action: what it restarts, and who of the shipped platform holds connections to that."""
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,35 @@ def test_every_shipped_proof_has_a_selector() -> None:
     for path in RUNBOOKS.glob("*.yml"):
         for check in yaml.safe_load(path.read_text())["proof"]["checks"]:
             assert selectors(check["query"]), f"{path.name}: {check['name']}"
+
+
+def proofs() -> dict[str, dict[str, Any]]:
+    return {path.stem: yaml.safe_load(path.read_text()) for path in RUNBOOKS.glob("*.yml")}
+
+
+def test_every_shipped_proof_asks_for_what_something_gives() -> None:
+    """A name or a label that nothing gives would leave every remediation unproven."""
+    for name, book in proofs().items():
+        for check in book["proof"]["checks"]:
+            assert problems(check["query"]) == [], f"{name}: {check['name']}"
+
+
+def test_every_shipped_proof_demands_that_something_is_there() -> None:
+    """Nothing slow, nothing failed, nothing full: a dead service has none of it. One check at least has a floor."""
+    for name, book in proofs().items():
+        floors = [check for check in book["proof"]["checks"] if check.get("at_least", 0) > 0]
+        assert floors, f"{name}: every check is good when nothing is there"
+
+
+def test_a_shipped_proof_asks_for_who_is_connected_to_what_was_restarted() -> None:
+    """The target is well again, and whoever holds connections to its former life is not."""
+    asked = {
+        name: [check["query"] for check in book["proof"]["checks"]]
+        for name, book in proofs().items()
+        if {rung["action"] for rung in book["ladder"]} & set(CONNECTED_TO)
+    }
+    assert sorted(asked) == ["redis-connection-failures", "redis-down"]
+    for name, queries in asked.items():
+        for target, dependent in CONNECTED_TO.values():
+            assert any(f'service="{dependent}"' in query for query in queries), f"{name}: nobody asks {dependent}"
+            assert any(f'server="{target}"' in query for query in queries), f"{name}: nobody asks {target}"

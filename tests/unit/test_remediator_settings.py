@@ -48,6 +48,18 @@ def test_one_way_to_know_the_sender_is_enough(said: str) -> None:
             "webhook: {token_files: [/t]}\nservices: {postgres: {}}",
             "x.yml: services.postgres: is on the never list (remove it here)",
         ),
+        (
+            "webhook: {token_files: [/t]}\nservices: {prometheus: {}}\nnever: []",
+            "x.yml: services.prometheus: is what the remediator itself stands on",
+        ),
+        (
+            "webhook: {token_files: [/t]}\nservices: {gate: {}}\ndocker: {gate_url: 'http://gate:2375'}",
+            "x.yml: services.gate: is what the remediator itself stands on",
+        ),
+        (
+            "webhook: {token_files: [/t]}\nservices: {db: {}}\njournal: {url: 'postgresql+asyncpg://u@db/journal'}",
+            "x.yml: services.db: is what the remediator itself stands on",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(said: str, fault: str) -> None:

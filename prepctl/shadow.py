@@ -1,0 +1,93 @@
+"""`shadow:report`: what would have been done and what really came, from the API or from an exported journal.
+
+An export has the events and nothing else: the numbers come from a configuration when one is given, the runbooks from
+their folder, and which mode holds is not known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from prepctl.errors import Exit, Failure
+from prepctl.show import many, text
+from remediator.actions.registry import PARAMS as ACTIONS
+from remediator.diagnosis import NAMES as DIAGNOSES
+from remediator.errors import ConfigError
+from remediator.events import VERSION, Event, Unknown, read
+from remediator.narrative import clock
+from remediator.runbooks import load as load_books
+from remediator.settings import Promotion
+from remediator.settings import load as load_settings
+from remediator.shadow_report import as_json, from_lines, report
+
+Json = Any
+STYLES = {"auto": "bold green", "approve": "bold green", "shadow": "bold yellow"}
+
+
+def of_file(
+    file: Path, since: float | None, runbook: str, config: Path | None, folder: Path | None, now: float
+) -> Json:
+    """The report of `prepctl journal:export`'s lines, as the API answers it. Raises Failure for what cannot be read."""
+    try:
+        settings = load_settings(config) if config else None
+        numbers = settings.promotion if settings else Promotion()
+        interval = settings.prometheus.scrape_interval if settings else 15.0
+        books = load_books(folder, ACTIONS, DIAGNOSES, interval) if folder else ()
+    except ConfigError as error:
+        raise Failure(Exit.USAGE, "\n".join(str(fault) for fault in error.faults)) from error
+    past = from_lines(_events(file), now, now - (since or numbers.window), {book.name: book for book in books})
+    return as_json(report(past, numbers, [runbook] if runbook else ()))
+
+
+def _events(file: Path) -> Iterator[Event]:
+    """Events of a newer program are left out: their episodes are then not whole, and counted."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    said = json.loads(line)
+                    data = json.dumps(said["data"])
+                    yield read(
+                        said.get("id", ""), said["episode"], said["seq"], said["kind"], VERSION, said["at"], data
+                    )
+                except Unknown:
+                    continue
+                except (ValueError, KeyError, TypeError) as error:
+                    do = "Give what `prepctl journal:export` wrote."
+                    raise Failure(Exit.USAGE, f"{file}, line {number} is no event: {error}.", do) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(Exit.USAGE, f"{file} cannot be read: {error}.") from error
+
+
+def lines(found: Mapping[str, Json]) -> Iterable[Text]:
+    """The whole report for a terminal: first what each runbook is ready for, then each episode, then what it counts."""
+    yield text(
+        f"What would have been done, and what really came: {clock(found['since'])} to {clock(found['now'])}", "bold"
+    )
+    yield from _left_out(found)
+    for record in found["runbooks"]:
+        first, *rest = record["said"]
+        yield Text()
+        yield text(first, STYLES[record["ready"]])
+        yield from (text(f"  {line}") for line in rest)
+    for seen in found["episodes"]:
+        yield Text()
+        yield text(f"Episode {seen['id']}", "bold")
+        yield from (text(f"  {line}") for line in seen["said"])
+    yield Text()
+    yield text("What these words count", "bold")
+    yield from (text(f"  {line}") for line in found["meaning"])
+
+
+def _left_out(found: Mapping[str, Json]) -> Iterable[Text]:
+    if found["cut"]:
+        yield text(
+            "There were more episodes than are looked at: these are the newest. Give --runbook or --since.", "yellow"
+        )
+    if found["unreadable"]:
+        yield text(f"{many(found['unreadable'], 'episode')} cannot be read whole and are left out.", "yellow")

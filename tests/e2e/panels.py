@@ -1,0 +1,184 @@
+"""The dashboards beside the running demo: every query answered, and moved by the drill that concerns it.
+
+In: a stack, and the stories of the drills that were run on it. Out: nothing, or an AssertionError with every query that is
+wrong. Values are read from the Prometheus that the panels would ask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dashboards import preview
+from dashboards.queries import Query, committed, filled, panels, queries
+from demo.drills.base import Drill, Story
+from demo.stack import Stack
+from tests.support.browser import Chromium
+from tests.support.panels import named_alerts, steps
+from tests.support.run import Run
+
+LIMIT_SECONDS = 0.100
+LOOKS = 3
+RATE = "10s"
+"""Grafana's $__rate_interval where Prometheus scrapes each 2 s: four scrapes at least, and the step."""
+LEFT_OFF = {
+    ("service-health", "Certificate: time left"): "no probe of the shipped configuration speaks TLS",
+    ("service-health", "Oldest of the newest backups"): "the shipped configuration watches no backup",
+    ("service-health", "Last verified restore"): "the shipped configuration watches no backup",
+    ("service-health", "Vendors in trouble"): "the shipped configuration reads no vendor's page",
+    ("business-metrics", "Sessions"): "the shipped configuration has no session store",
+}
+"""Panels that are words on a healthy demo, and why. The tables of alerts are words too where no alert fires."""
+ALWAYS = (
+    ("golden-signals", "Alerts that fire, by level"),
+    ("remediation", "Open episodes"),
+    ("remediation", "Done"),
+    ("remediation", "Proven"),
+)
+"""What every drill that is healed must move."""
+_ENGINE = (
+    ("business-metrics", "Sessions of the rule engine"),
+    ("business-metrics", "Checks in 5 minutes"),
+    ("slo", "Bad events in an hour"),
+)
+_STREAMS = (("golden-signals", "Replica streams"), ("service-health", "Link streams, by side"))
+CONCERNED: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "ComplianceChecksSlow": _ENGINE,
+    "ComplianceStalled": _ENGINE[:2],
+    "ContainerDown": (("service-health", "Container runs"),),
+    "ContainerUnhealthy": (("service-health", "Container is unhealthy"),),
+    "DatabaseLongRunningQuery": (
+        ("golden-signals", "Saturation: PostgreSQL's CPU"),
+        ("service-health", "CPU of its limit"),
+    ),
+    "RedisConnectionsHigh": (("service-health", "Clients"),),
+    "RedisDown": (("golden-signals", "Redis"),),
+    "ReplicaNotStreaming": _STREAMS,
+}
+"""What a fault shows in beside the panels that have a threshold of its alert, by the alert that fired."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A sample of a panel: the series' labels as text, when (UNIX seconds), and how much."""
+
+    series: str
+    at: float
+    value: float
+
+
+def answered(stack: Stack) -> None:
+    """Every query has numbers to show, in under 100 ms, on a platform that is well."""
+    prometheus = preview.Prometheus(stack.url("prometheus"))
+    wrong = [
+        said
+        for dashboard in committed().values()
+        for query in queries(dashboard)
+        if (said := _objection(prometheus, query))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _objection(prometheus: preview.Prometheus, query: Query) -> str:
+    where = f"{query.dashboard}, {query.panel} {query.place}"
+    expr = filled(query.expr, rate_interval=RATE)
+    seconds: list[float] = []
+    for _ in range(LOOKS):
+        begun = time.perf_counter()
+        result = prometheus.get("query", query=expr)["result"]
+        seconds.append(time.perf_counter() - begun)
+        if seconds[-1] <= LIMIT_SECONDS:
+            break
+    if min(seconds) > LIMIT_SECONDS:
+        return f"{where}: {min(seconds):.3f} s"
+    if (query.dashboard, query.panel) in LEFT_OFF:
+        return f"{where}: has data, though {LEFT_OFF[query.dashboard, query.panel]}" if result else ""
+    if not result and "ALERTS{" not in expr:
+        return f"{where}: no data: {expr}"
+    strange = [each["metric"] for each in result if preview.number(each["value"][1]) is None]
+    return f"{where}: no number for {strange}" if strange else ""
+
+
+def moved(stack: Stack, drill: Drill, story: Story) -> None:
+    """The panels with a threshold of the alert that fired crossed it, and had not before; what else the fault concerns went
+    beyond where it had been."""
+    prometheus = preview.Prometheus(stack.url("prometheus"))
+    fault, end = story.times["fault"], story.times.get("closed") or time.time()
+    wrong, looked = [], 0
+    for uid, panel in _all_panels():
+        place = (uid, panel["title"])
+        limits = steps(panel) if story.alert in named_alerts(panel) else []
+        more = (*CONCERNED.get(story.alert, ()), *(ALWAYS if story.ended == "fixed" else ()))
+        if not limits and place not in more:
+            continue
+        looked += 1
+        before = list(_values(prometheus, panel, fault - 6, fault - 1))
+        during = list(_values(prometheus, panel, fault, end))
+        if not (crossed(before, during, limits) if limits else beyond(before, during)):
+            wrong.append(
+                f"{drill.name} ({story.alert}): {place} stood still: {_told(before)} before, {_told(during)} during"
+            )
+    assert looked, f"no panel has anything to do with {story.alert}"
+    assert not wrong, "\n".join(wrong)
+
+
+def _all_panels() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for uid, dashboard in committed().items():
+        for panel in panels(dashboard):
+            yield uid, panel
+
+
+def _values(prometheus: preview.Prometheus, panel: Mapping[str, Any], begin: float, end: float) -> Iterator[Value]:
+    for place, target in enumerate(panel["targets"]):
+        expr = filled(target["expr"], rate_interval=RATE)
+        answer = prometheus.get("query_range", query=expr, start=str(begin), end=str(end), step="1")
+        for each in answer["result"]:
+            name = f"{place} {sorted(each['metric'].items())}"
+            yield from (
+                Value(name, float(at), value)
+                for at, text in each["values"]
+                if (value := preview.number(text)) is not None
+            )
+
+
+def crossed(before: list[Value], during: list[Value], limits: list[float]) -> bool:
+    """Whether some series was on both sides of a threshold, or on the one where it had not been."""
+    for limit in limits:
+        sides = {each.value > limit for each in during}
+        if sides and sides | {each.value > limit for each in before} == {True, False}:
+            return True
+    return False
+
+
+def beyond(before: list[Value], during: list[Value]) -> bool:
+    """Whether some series left the range in which it had been, by a tenth of it at least; a new one counts when it is not 0."""
+    for name in {each.series for each in during}:
+        was = [each.value for each in before if each.series == name] or [0.0]
+        now = [each.value for each in during if each.series == name]
+        slack = 0.1 * (max(was) - min(was)) + 1e-9
+        if max(now) > max(was) + slack or min(now) < min(was) - slack:
+            return True
+    return False
+
+
+def _told(values: list[Value]) -> str:
+    numbers = [each.value for each in values]
+    return f"{min(numbers):g} to {max(numbers):g}" if numbers else "nothing"
+
+
+def pictured(stack: Stack, run: Run, folder: Path) -> None:
+    """The preview of all dashboards and its screenshot, kept in `folder` for whoever wants to see them."""
+    page = folder / "preview.html"
+    assert preview.main(["--url", stack.url("prometheus"), "--since", "15m", "--out", str(page)]) == 0
+    with Chromium(run) as chromium, chromium.person() as person:
+        person.page.goto(page.as_uri())
+        person.page.wait_for_selector("html[data-drawn]")
+        person.shot(folder / "preview.png", whole=True)
+        person.page.set_viewport_size({"width": 1280, "height": 1900})
+        person.page.locator("#golden-signals").scroll_into_view_if_needed()
+        person.shot(folder / "golden-signals.png")
+        assert person.page.locator(".chart canvas").count() > 60
+        assert person.faults == []

@@ -1,0 +1,119 @@
+"""Looking back at episodes: limits that a shadow never touches, causes and storms elsewhere, what is not judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from remediator.events import OWN, Event, Kind
+from remediator.hindsight import look_back
+from remediator.reasons import Reason
+from remediator.settings import Promotion
+from remediator.shadow import AFTERWARDS, Came, Seen, Wrong
+from tests.unit.cases import NOW, History, book
+from tests.unit.test_shadow_report import CLEARED, PROPOSED, history, named
+
+BOOK = book()
+NUMBERS = Promotion()
+
+
+def moment(name: str, minutes: float, lasts: float = 1200.0, **changes: Any) -> list[Event]:
+    """A moment to act so many minutes before now, over by itself so many seconds later."""
+    at = NOW - minutes * 60.0 - 30.0
+    made = history(name, at).add(Kind.WOULD_ACT, at + 30, **{**PROPOSED, **changes})
+    return named(name, made.add(Kind.CLOSED, at + 30 + lasts, **CLEARED))
+
+
+def back(
+    *told: Sequence[Event], own: Sequence[Event] = (), books: Sequence[str] = ("engine-slow",)
+) -> tuple[Seen, ...]:
+    histories = {events[0].episode: events for events in told}
+    return look_back(histories, own, dict.fromkeys(books, BOOK), NUMBERS, NOW)
+
+
+def test_a_shadow_is_held_to_the_cooldown_that_it_never_charges() -> None:
+    """What auto would not have done is no evidence: ten minutes after the first one it would still have cooled down."""
+    first, second, third = back(moment("a", 200, 300), moment("b", 190, 300), moment("c", 165))
+    assert (first.limit, first.judged) == (None, True)
+    assert (second.limit, second.judged) == (Reason.COOLDOWN, False)
+    assert (third.limit, third.judged) == (None, True)  # counted from the first: the second was not done
+
+
+def test_a_shadow_is_held_to_its_rate() -> None:
+    """Four a day: the fifth would have been refused, on another target too, as it is the same runbook."""
+    told = [moment(f"e{n}", 400 - 40 * n, 300, resource=f"docker:prep/{n}") for n in range(5)]
+    assert [one.limit for one in back(*told)] == [None] * 4 + [Reason.RATE_LIMIT]
+
+
+def test_without_the_runbook_no_limit_is_guessed() -> None:
+    """Its numbers are not known."""
+    assert [one.limit for one in back(moment("a", 200), moment("b", 190), books=())] == [None, None]
+
+
+def other(name: str, alertname: str, minutes: float) -> list[Event]:
+    """An episode of another alert, without a runbook."""
+    at = NOW - minutes * 60.0
+    made = History(at, at, alertname=alertname)
+    made.events[0] = Event(
+        made.events[0].id, name, 1, Kind.OPENED, at, {"alert": made.events[0].data["alert"], "received_at": at}
+    )
+    return made.events
+
+
+@pytest.mark.parametrize(
+    ("alertname", "minutes", "expected"),
+    [
+        ("PostgresDown", 195, [Wrong.CAUSE_ELSEWHERE]),
+        ("PostgresDown", 185, []),  # over ten minutes later: another story
+        ("PostgresDown", 205, []),  # before: the guardrail saw it or it was over
+        ("DiskFull", 195, []),  # no cause of this one
+    ],
+)
+def test_a_cause_that_shows_itself_too_late(alertname: str, minutes: float, expected: list[Wrong]) -> None:
+    """An alert of `blocked_by` opens an episode of its own within ten minutes after the moment to act."""
+    (seen,) = back(moment("a", 200), other("b", alertname, minutes))
+    assert [one.kind for one in seen.against] == expected
+
+
+def test_a_storm_that_begins_too_late() -> None:
+    """Five minutes later twelve episodes are open: it was no single fault."""
+    storm = Event("f" * 32, OWN, 1, Kind.STORM_BEGAN, NOW - 195 * 60, {"storm": 1, "open": 12})
+    (seen,) = back(moment("a", 200), own=[storm])
+    assert [(one.kind, one.detail) for one in seen.against] == [
+        (Wrong.CAUSE_ELSEWHERE, "12 episodes were open at once")
+    ]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_what_a_guardrail_says_too_late(reason: Reason) -> None:
+    """Those of the table speak against it within ten minutes; the others, and all of them later, do not."""
+    for minutes, within in ((5, True), (15, False)):
+        at = NOW - 200 * 60.0
+        made = history("a", at - 30).add(Kind.WOULD_ACT, at, **PROPOSED)
+        refused = {"reason": reason, "sentence": "No.", "earliest": None, "rung": "mild"}
+        made.add(Kind.REFUSED, at + minutes * 60, **refused).add(Kind.CLOSED, at + 3000, **CLEARED)
+        (seen,) = back(named("a", made))
+        expected = [AFTERWARDS[reason]] if within and reason in AFTERWARDS else []
+        assert [one.kind for one in seen.against] == expected
+
+
+def test_before_the_watch_is_over_nothing_is_judged() -> None:
+    """Nine minutes after the moment a cause may still show itself."""
+    (early,) = back(moment("a", 9, 130))
+    (late,) = back(moment("a", 11, 130))
+    assert (early.came, early.judged, late.judged) == (Came.HEALED, False, True)
+
+
+def test_a_doubt_counts_against_it() -> None:
+    """Done or not, nobody knows: it is not shown that it helped."""
+    at = NOW - 7200
+    made = history("a", at).intent(at + 40, "1" * 32).outcome(at + 60, "in_doubt", "1" * 32)
+    (seen,) = back(named("a", made))
+    assert (seen.came, [one.kind for one in seen.against], seen.wrong) == (Came.NOT_HELPED, [Wrong.NOT_HELPED], True)
+
+
+def test_a_persons_command_and_alerts_without_a_runbook_are_no_episodes_of_it() -> None:
+    """They are what is looked for around the others."""
+    assert back(other("b", "DiskFull", 10)) == ()
