@@ -36,8 +36,8 @@ from simulation.run import play
 from simulation.story import draw
 from simulation.target import SimRestart
 
-STORIES = 24
-INCIDENTS, SECONDS = 40, 20 * 86400.0
+STORIES = 40
+INCIDENTS, SECONDS = 20, 8 * 86400.0
 TABLES = ("BEFORE_LOOK", "AFTER_LOOK", "LIMITS", "BY_HAND", "GLASS")
 Plant = Callable[[], None]
 
@@ -384,13 +384,19 @@ MUTANTS: tuple[Mutant, ...] = (
             "vantage",
             "target_agrees",
             "paused",
-            "in_doubt",
-            "busy",
             "cooldown",
             "rate_limit",
             "storm",
             "recurrence",
         )
+    ),
+    Mutant(
+        "busy", "guardrails `busy` and `cooldown`, which stand in for each other, are gone", without("busy", "cooldown")
+    ),
+    Mutant(
+        "in_doubt",
+        "guardrails `in_doubt`, `busy` and `cooldown`, which stand in for each other, are gone",
+        without("in_doubt", "busy", "cooldown"),
     ),
     Mutant("mode_of", "the mode is not asked for", _always_auto),
     Mutant("foreign", "an alert of another environment counts as ours", _foreign),

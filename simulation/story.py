@@ -56,7 +56,7 @@ WEIGHTS = {
     Sort.RETURNS: 4,
     Sort.ASKS: 6,
     Sort.CAUSE: 2,
-    Sort.STORM: 1,
+    Sort.STORM: 2,
     Sort.EXPORTER: 5,
     Sort.CUT_OFF: 1,
     Sort.FOREIGN: 3,
