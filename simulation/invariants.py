@@ -262,15 +262,14 @@ def attempts_of(played: Played) -> dict[str, tuple[Ledger, Attempt]]:
 
 
 def held_off(played: Played) -> Iterator[str]:
-    """After a step of its clock a process begins nothing for a full cooldown."""
+    """After a process has noticed a step of its clock it begins nothing for a full cooldown."""
     world = played.world
     if world.story.replicas > 1:
         return  # there the journal's own clock tells the time, and none of the simulation's stands still beside it
     for effect in world.effects:
-        for step in world.steps:
-            seen = any(birth < step for birth in world.births)
-            again = any(step - 1.0 < birth < effect.t for birth in world.births)
-            if seen and not again and step + 12.0 < effect.t < step + BOOK.limits.cooldown - 12.0:
+        for step in world.noticed:
+            again = any(step < birth < effect.t for birth in world.births)
+            if not again and step + 12.0 < effect.t < step + BOOK.limits.cooldown - 12.0:
                 yield f"{effect.t - step:.0f} s after the clock was set: {told(effect)}"
 
 

@@ -64,6 +64,8 @@ class Result:
     held: int = 0
     pages: int = 0
     seconds: float = 0.0
+    days: float = 0.0
+    """Simulated ones; `seconds` are of CPU."""
     refused: dict[str, int] = field(default_factory=dict)
     """Episodes in which each reason was given."""
 
@@ -85,6 +87,7 @@ def measure(played: Played, violations: list[str]) -> Result:
     attempts = Counter(effect.attempt for effect in world.effects)
     result = Result(
         seed=world.story.seed,
+        days=world.story.seconds / 86400.0,
         rows={sort.name: Row() for sort in Sort},
         violations=violations,
         doubled=sum(count - 1 for count in attempts.values()),
@@ -139,7 +142,7 @@ def together(results: Iterable[Result]) -> Result:
     for result in results:
         for name, row in result.rows.items():
             whole.rows[name].add(row)
-        for name in ("doubled", "doubts", "alerts", "held", "pages", "seconds"):
+        for name in ("doubled", "doubts", "alerts", "held", "pages", "seconds", "days"):
             setattr(whole, name, getattr(whole, name) + getattr(result, name))
         whole.refused = dict(Counter(whole.refused) + Counter(result.refused))
         whole.violations += [f"seed {result.seed}: {said}" for said in result.violations]

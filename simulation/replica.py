@@ -268,6 +268,7 @@ class Life:
         """Leases and heartbeat, as `remediator.loop.Loop` does them."""
         with suppress(JournalError, Crash):
             if self.engine.clock_stepped() is not None:
+                self.world.noticed.append(self.world.t)
                 await self.engine.hold_off_after_step()
             await self.journal.renew()
             await self.journal.heartbeat(self.engine.settings.mode)

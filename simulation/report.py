@@ -95,7 +95,7 @@ def text(found: Figures) -> str:
             "",
             *_classes(whole["rows"]),
             "",
-            "## The years that gained least, and what stopped it",
+            "## The stories that gained least, and what stopped it",
             "",
             *_worst(found["worst"]),
             "",
@@ -133,7 +133,8 @@ def _in_all(found: Figures, total: Row) -> list[str]:
     return [
         "| | |",
         "|---|---|",
-        f"| Years, seeds | {len(found['seeds'])}, {min(found['seeds'])} to {max(found['seeds'])} |",
+        f"| Simulated years | {whole['days'] / 365:.1f} |",
+        f"| Stories, seeds | {len(found['seeds'])}, {min(found['seeds'])} to {max(found['seeds'])} |",
         f"| Effects that happened twice | {whole['doubled']} |",
         f"| Harmful effects (on a target that was well, or that died of it) | {total.harmful} |",
         f"| Missed: a restart would have healed it, and people had to | {total.missed} |",

@@ -218,10 +218,12 @@ class Play:
             return
         self.clock.stepped = fault.much
         self.world.steps.append(self.clock.t)
+        self.round_at = -IDLE  # a real loop looks at its clocks all the time
         self.clock.at(self.clock.t + fault.lasts, self._step_back)
 
     def _step_back(self) -> None:
         self.clock.stepped = 0.0
+        self.round_at = -IDLE
         self.world.steps.append(self.clock.t)
 
     def _gate(self, _: Fault) -> None:

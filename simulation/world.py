@@ -156,6 +156,8 @@ class World:
         self.shown: dict[tuple[str, float], tuple[Sample, ...]] = {}
         """What rules have shown at a time, as every server of the same scrape shows it."""
         self.steps: list[float] = []
+        self.noticed: list[float] = []
+        """When a process has noticed a step of its clock."""
         self.births: list[float] = []
         """When a process has started."""
         self.gate_seen: set[str] = set()

@@ -45,10 +45,9 @@ def test_new_seeds_break_no_promise(seed: int) -> None:
     assert found == [], "\n".join([f"SIM_SEED={seed}", *found, *command.told(story)])
 
 
-@pytest.mark.parametrize("why", FOUND)
-def test_what_failed_once_does_not_fail_again(why: str) -> None:
+def test_what_failed_once_does_not_fail_again() -> None:
     """Every story that was ever found."""
-    assert violations(play(FOUND[why])) == []
+    assert {why: found for why, story in FOUND.items() if (found := violations(play(story)))} == {}
 
 
 def history(played: Played) -> list[tuple[str, str, float]]:
