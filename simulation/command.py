@@ -90,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.print(table(whole), summary(whole, results))
     if options.report is not None:
         report.write(options.report, results)
-        errors.print(f"Written: {options.report} and {report.figures_of(options.report)}")
+        errors.print(f"Written: {options.report} and {report.figures_of(options.report)}. For README:")
+        errors.print(report.headline(report.read(options.report)), soft_wrap=True, markup=False)
     failing = [result for result in results if result.violations]
     for result in failing[:SHOWN]:
         _tell(errors, result, next(task for task in tasks if task.seed == result.seed), options.no_shrink)
@@ -127,7 +128,7 @@ def summary(whole: Result, results: Sequence[Result]) -> str:
     """The figures that matter, in words."""
     total = whole.total
     lines = [
-        f"{whole.days / 365:.1f} years, {total.incidents:,} incidents; {total.effects:,} effects, {whole.doubled} twice.",
+        f"{whole.days / 365:.1f} years, {total.incidents:,} incidents, {total.effects:,} effects, {whole.doubled} twice",
         f"Outage: {total.minutes:,.0f} minutes; with people alone {total.alone_minutes:,.0f}.",
         f"People called by an alert: {whole.held:,} times; without it {whole.alerts:,}. Told by it: {whole.pages:,}.",
         f"Broken promises: {len(whole.violations)}.",

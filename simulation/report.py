@@ -39,6 +39,12 @@ def write(page: Path, results: Sequence[Result]) -> None:
     save(page, {**kept, **figures(results)})
 
 
+def read(page: Path) -> Figures:
+    """What is beside the page."""
+    found: Figures = json.loads(figures_of(page).read_text())
+    return found
+
+
 def save(page: Path, found: Figures) -> None:
     """Both files."""
     figures_of(page).write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
