@@ -22,6 +22,7 @@ from typing import Any
 import jinja2
 
 from dashboards.limits import ROOT
+from dashboards.parts import CONSOLE, GOOD
 from dashboards.queries import FOLDER, committed, filled
 
 ASSETS = Path(__file__).parent / "assets"
@@ -132,7 +133,7 @@ def shown(panel: Json, prometheus: Prometheus, span: Span) -> Shown:
         empty=options["noValue"],
         decimals=options.get("decimals"),
         top=options.get("custom", {}).get("axisSoftMax", 0.0),
-        limits=[{"value": each["value"], "colour": each["color"]} for each in steps if each.get("value") is not None],
+        limits=_limits(steps),
     )
     for target in panel["targets"]:
         expr = filled(target["expr"], rate_interval=span.rate)
@@ -144,6 +145,17 @@ def shown(panel: Json, prometheus: Prometheus, span: Span) -> Shown:
             answer = prometheus.get("query", query=expr, time=str(span.end))["result"]
             made.tiles += [_tile(panel, target["legendFormat"], each) for each in answer]
     return made
+
+
+def _limits(steps: Sequence[Json]) -> list[dict[str, Any]]:
+    """The threshold lines, each in the colour of its alert: of the side that is worse."""
+    colours = [each["color"] for each in steps]
+    below = bool(colours) and colours[-1] == GOOD
+    return [
+        {"value": each["value"], "colour": colours[place - 1 if below else place]}
+        for place, each in enumerate(steps)
+        if each.get("value") is not None
+    ]
 
 
 def _lines(prometheus: Prometheus, expr: str, legend: str, span: Span) -> Iterator[dict[str, Any]]:
@@ -232,6 +244,7 @@ def page(prometheus: Prometheus, seconds: float, end: float, folder: Path = FOLD
         views=views,
         data=data,
         source=prometheus.url,
+        console=CONSOLE,
         begin=time.strftime("%Y-%m-%d %H:%M", time.gmtime(span.begin)),
         end=time.strftime("%H:%M", time.gmtime(span.end)),
         styles=[_asset("uplot/uPlot.min.css"), _asset("preview.css")],

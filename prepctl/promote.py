@@ -86,7 +86,7 @@ def plan(files: Files, wish: Wish) -> list[Edit]:
     book, ceiling = files.books[path], files.settings.mode
     was = min(book.mode, ceiling, key=rank)
     if rank(was) >= rank(wish.to):
-        do = "To hold it lower, change `mode` in its file and reload."
+        do = "If the remediator says otherwise: prepctl reload. To hold it lower, change `mode` in its file."
         raise Failure(Exit.NO, f"{wish.runbook} is in {was} already: that is no promotion to {wish.to}.", do)
     edits = []
     if rank(ceiling) < rank(wish.to):

@@ -25,11 +25,12 @@ from remediator.events import Event, Kind
 from remediator.facts import Facts, calm
 from remediator.ledger import fold
 from remediator.matching import Matched, match, params_of
-from remediator.planner import Intend, Look, LookAtProof, LookAtRule, Refuse, Step, View, next_step
+from remediator.planner import next_step
 from remediator.reasons import Refusal
 from remediator.runbooks import Runbook, Rung, faults, parse, text_of
 from remediator.settings import Settings
 from remediator.settings import parse as parse_settings
+from remediator.steps import Intend, Look, LookAtProof, LookAtRule, Refuse, Step, View
 from remediator.world import CheckSample, ProofLook, World
 from remediator.yaml_file import mapping
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from remediator.errors import ConfigError
 from remediator.events import VERSION, Event, Unknown, read
 from remediator.narrative import clock
 from remediator.runbooks import load as load_books
-from remediator.settings import Promotion
+from remediator.settings import Guards, Promotion
 from remediator.settings import load as load_settings
 from remediator.shadow_report import as_json, from_lines, report
 
@@ -40,8 +41,13 @@ def of_file(
         books = load_books(folder, ACTIONS, DIAGNOSES, interval) if folder else ()
     except ConfigError as error:
         raise Failure(Exit.USAGE, "\n".join(str(fault) for fault in error.faults)) from error
+    guards = settings.guards if settings else Guards()
     past = from_lines(_events(file), now, now - (since or numbers.window), {book.name: book for book in books})
-    return as_json(report(past, numbers, [runbook] if runbook else ()))
+    past = replace(past, budget=(guards.budget_episodes, guards.budget_failures))
+    found = report(past, numbers, [runbook] if runbook else ())
+    if runbook and not found.records:
+        raise Failure(Exit.NO, f"{file} has no episode of a runbook {runbook!r}.", "Leave --runbook out to see all.")
+    return as_json(found)
 
 
 def _events(file: Path) -> Iterator[Event]:

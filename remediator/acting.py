@@ -20,9 +20,9 @@ from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.ledger import Attempt, fold
 from remediator.matching import params_of
-from remediator.planner import Intend
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Rung
+from remediator.steps import Intend
 from remediator.telling import STANDING, Telling
 from remediator.world import World
 

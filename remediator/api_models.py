@@ -432,6 +432,8 @@ class RunbookRecord(Strict):
     approved: int
     refused: Mapping[str, int]
     recurrence: int
+    acted: int
+    failed: int
     demoted: str | None
     turns: tuple[TurnLine, ...]
     ready: Mode

@@ -28,8 +28,8 @@ from remediator.handling import caller_of, no, read_body, who_of
 from remediator.journal import Journal
 from remediator.ledger import Command
 from remediator.matching import params_of
-from remediator.planner import digest_of_preview
 from remediator.runbooks import Runbook, Rung
+from remediator.sameness import digest_of_preview
 
 log = structlog.get_logger(__name__)
 

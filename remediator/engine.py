@@ -25,7 +25,13 @@ from remediator.facts import Facts
 from remediator.journal import Claim
 from remediator.matching import params_of
 from remediator.people import OwnAlert
-from remediator.planner import (
+from remediator.planner import next_step
+from remediator.ports import Diagnoses, People, Sight
+from remediator.reasons import Reason, Refusal
+from remediator.runbooks import Runbook, Rung
+from remediator.sameness import digest_of
+from remediator.settings import Settings
+from remediator.steps import (
     Allowed,
     AskApproval,
     Close,
@@ -43,13 +49,7 @@ from remediator.planner import (
     View,
     Wait,
     WouldAct,
-    digest_of,
-    next_step,
 )
-from remediator.ports import Diagnoses, People, Sight
-from remediator.reasons import Reason, Refusal
-from remediator.runbooks import Runbook, Rung
-from remediator.settings import Settings
 from remediator.telling import STANDING, SYMPTOMS
 from remediator.world import World
 

@@ -30,7 +30,7 @@ class Backdrop:
     """What went on around an episode: persons' commands, alerts by name, storms."""
 
     commands: Sequence[Ledger]
-    alerts: Mapping[str, Sequence[Ledger]]
+    alerts: Mapping[tuple[str, str], Sequence[Ledger]]
     storms: Sequence[Event]
     numbers: Promotion
     now: float
@@ -50,9 +50,9 @@ def look_back(
     books      by digest and by name; the digest goes first
     """
     ledgers = {name: fold(events) for name, events in histories.items()}
-    alerts: dict[str, list[Ledger]] = {}
+    alerts: dict[tuple[str, str], list[Ledger]] = {}
     for ledger in ledgers.values():
-        alerts.setdefault(ledger.alert.name, []).append(ledger)
+        alerts.setdefault(_named(ledger.alert.name, ledger), []).append(ledger)
     commands = [ledger for ledger in ledgers.values() if ledger.command is not None]
     storms = [event for event in own if event.kind is Kind.STORM_BEGAN]
     around = Backdrop(commands, alerts, storms, numbers, now)
@@ -69,7 +69,7 @@ def _seen(events: Sequence[Event], ledger: Ledger, book: Runbook | None, around:
     proposal, ended = _proposal(events, book), _ended(events, ledger)
     since = proposal.at if proposal else ledger.first_seen
     person = _person(ledger, since, ended or around.now, around)
-    against = _against(events, proposal, book, person, around) if proposal else ()
+    against = _against(events, ledger, proposal, book, person, around) if proposal else ()
     mended = ended if events[-1].data.get("changed") else None
     came, at = _came(ledger, ended, mended, person, against)
     if proposal is not None and came is Came.HEALED and at is not None and at - since <= around.numbers.heals_within:
@@ -168,6 +168,7 @@ def _end_of_attempt(ledger: Ledger) -> str:
 
 def _against(
     events: Sequence[Event],
+    ledger: Ledger,
     proposal: Proposal,
     book: Runbook | None,
     person: tuple[float, str] | None,
@@ -176,7 +177,7 @@ def _against(
     """What was found within the watch after the proposal, each kind once, the earliest of it."""
     until = proposal.at + around.numbers.watch
     found = [one for one in _in_episode(events, proposal) if one.at <= until]
-    found += [one for one in _elsewhere(book, around) if proposal.at < one.at <= until]
+    found += [one for one in _elsewhere(ledger, book, around) if proposal.at < one.at <= until]
     if person is not None:  # that the target changed is explained by who did it through us
         found = [one for one in found if one.kind is not Wrong.TARGET_CHANGED]
     found.sort(key=lambda one: one.at)
@@ -194,18 +195,23 @@ def _in_episode(events: Sequence[Event], proposal: Proposal) -> Iterable[Against
             yield Against(AFTERWARDS[event.data["reason"]], event.at, event.data["sentence"])
         elif event.kind is Kind.DECLINED:
             yield Against(Wrong.PERSON_SAID_NO, event.at, f"{event.data['who']} declined it: {event.data['reason']}")
-        elif event.kind in (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL) and not acted and event.at > proposal.at:
+        elif event.kind is Kind.WOULD_ACT and event.at > proposal.at:  # a question is bound to what it is about
             yield Against(Wrong.ANOTHER_TARGET, event.at, f"it would have been this by then: {event.data['summary']}")
 
 
-def _elsewhere(book: Runbook | None, around: Backdrop) -> Iterable[Against]:
+def _elsewhere(ledger: Ledger, book: Runbook | None, around: Backdrop) -> Iterable[Against]:
     """A cause's own alert, or a storm: the fault was another one."""
     causes = book.blocked_by if book else ()
     for cause in causes:
-        for other in around.alerts.get(cause, ()):
+        for other in around.alerts.get(_named(cause, ledger), ()):
             yield Against(Wrong.CAUSE_ELSEWHERE, other.first_seen, f"{cause} came")
     for event in around.storms:
         yield Against(Wrong.CAUSE_ELSEWHERE, event.at, f"{event.data['open']} episodes were open at once")
+
+
+def _named(alertname: str, ledger: Ledger) -> tuple[str, str]:
+    """An alert in the environment of this episode: staging's database is no cause of production's symptom."""
+    return alertname, ledger.alert.labels.get("environment", "")
 
 
 def _returning(found: Sequence[Seen], within: float) -> Iterable[Seen]:

@@ -47,7 +47,7 @@ class Loop:
     busy: Callable[[], bool] = lambda: False
     alive: float = 0.0
     watch: Watch = field(init=False)
-    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
     _due: float | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +77,10 @@ class Loop:
         try:
             claims = await journal.take_in(self.split, PARALLEL - len(self._running), ROUTED)
             for claim in claims:
-                self._running[claim.episode] = group.create_task(self._drive(claim))
+                # By turn, not by episode: given back, it may be claimed again before its turn is quite over.
+                turn = group.create_task(self._drive(claim))
+                self._running.add(turn)
+                turn.add_done_callback(self._running.discard)
             if claims:
                 await self.watch.tick()  # a storm begins with what came in, not with the next turn
             self.alive = self.engine.clock.boottime()
@@ -112,7 +115,6 @@ class Loop:
             # not renewed any more: should this fail as well, the lease runs out and it is claimed anew
             await self._try(functools.partial(self._give_back, claim.episode))
         finally:
-            del self._running[claim.episode]
             self.engine.journal.wake.set()
 
     async def _give_back(self, episode: str) -> None:
@@ -121,7 +123,7 @@ class Loop:
 
     async def _finish(self) -> bool:
         """Let running steps end; cancel what does not, which writes its doubt."""
-        running = list(self._running.values())
+        running = list(self._running)
         if not running:
             return True
         _, late = await asyncio.wait(running, timeout=GRACE)
@@ -207,6 +209,7 @@ class Loop:
             approvals_waiting=sum(row.refused == "needs_approval" for row in rows),
             storm=storm is not None,
             demoted=frozenset(one.runbook for one in demoted),
+            journal_room=journal.room(),
         )
 
     async def _wake_on_stop(self) -> None:

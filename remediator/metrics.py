@@ -69,6 +69,7 @@ class Standing:
     """What the journal's tables say now, read by the loop.
 
     oldest_due    UNIX seconds of the longest overdue work, None when nothing is overdue
+    journal_room  share of the journal's file system that is free, 0 to 1; None where it is no file of ours
     """
 
     episodes_open: int
@@ -79,10 +80,11 @@ class Standing:
     approvals_waiting: int = 0
     storm: bool = False
     demoted: frozenset[str] = frozenset()
+    journal_room: float | None = None
 
 
 class _Moment(Collector):
-    """A gauge that is absent while it has no value: 0 would be 1970, and NaN breaks sums."""
+    """A gauge that is absent while it has no value: 0 would be 1970, or full, and NaN breaks sums."""
 
     def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
         self.value: float | None = None
@@ -255,6 +257,11 @@ class Metrics:
             "Times that the journal could not be read or written.",
             registry=registry,
         )
+        self._room = _Moment(
+            "prep_remediator_journal_free_ratio",
+            "Share of the journal's file system that is free, 0 to 1; absent with a journal on PostgreSQL.",
+            registry,
+        )
         self._mode = Gauge("prep_remediator_mode", "Mode in force, a state set.", ["mode"], registry=registry)
         self._config = Gauge(
             "prep_remediator_config_info",
@@ -380,6 +387,7 @@ class Metrics:
         for runbook in {*self._books, *now.demoted}:
             self._demoted.labels(runbook).set(runbook in now.demoted)
         self._hold_off.value = now.hold_off_until
+        self._room.value = now.journal_room
 
     def turned(self, at: float) -> None:
         """The engine's loop went round, UNIX seconds."""

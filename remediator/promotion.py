@@ -64,6 +64,8 @@ class Record:
     approved     of those, the ones that a person had said yes to
     refused      episodes by each reason for which nothing was done in them
     recurrence   the most proposals on one target within 7 days
+    acted        its latest episodes in which it acted, as many as its budget looks at, since it was last restored
+    failed       of those, the ones that are not proven fixed: what its budget counts
     ready        the freest mode that the evidence supports; `shadow` means: not yet
     missing      per mode, what is missing for it, a sentence each
     """
@@ -87,6 +89,8 @@ class Record:
     approved: int
     refused: Mapping[str, int]
     recurrence: int
+    acted: int
+    failed: int
     demoted: str | None
     turns: tuple[Turn, ...]
     ready: Mode
@@ -95,12 +99,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a runbook beside its episodes; `book` is what is loaded now, None where that is not known."""
+    """What is known of a runbook beside its episodes; `book` is what is loaded now, None where that is not known.
+
+    budget  so many episodes the automation's budget looks at (`guards.budget_episodes`)
+    """
 
     book: Runbook | None = None
     mode: Mode | None = None
     demoted: str | None = None
     turns: tuple[Turn, ...] = ()
+    budget: int = 10
 
 
 def record(runbook: str, seen: Sequence[Seen], about: About, numbers: Promotion) -> Record:
@@ -113,6 +121,7 @@ def record(runbook: str, seen: Sequence[Seen], about: About, numbers: Promotion)
     approved = sum(bool(one.approved_by) for one in fixed)
     days = len({_day(one.proposal.at) for one in judged if one.proposal})
     recurrence = most_in_a_week(one for one in proposed if one.limit is None)
+    acted = _acted(seen, about)
     missing: dict[Mode, tuple[str, ...]] = {
         "approve": tuple(_for_approve(len(judged), days, len(wrong), numbers)),
         "auto": tuple(_for_auto(len(judged), days, len(wrong), approved, recurrence, about.demoted, numbers)),
@@ -138,11 +147,20 @@ def record(runbook: str, seen: Sequence[Seen], about: About, numbers: Promotion)
         approved=approved,
         refused=Counter(reason for one in mine for reason in {answer.reason for answer in one.answers}),
         recurrence=recurrence,
+        acted=len(acted),
+        failed=sum(one.came is Came.NOT_HELPED for one in acted),
         demoted=about.demoted,
         turns=about.turns,
         ready=ready,
         missing=missing,
     )
+
+
+def _acted(seen: Sequence[Seen], about: About) -> Sequence[Seen]:
+    """What the automation's own budget looks at: of all versions, since a person last restored it."""
+    since = max((turn.at for turn in about.turns if turn.change == "restored"), default=0.0)
+    done = [one for one in seen if one.came in (Came.HELPED, Came.NOT_HELPED) and one.opened_at > since]
+    return done[-about.budget :]
 
 
 def _same_deeds(one: Runbook | None, other: Runbook | None) -> bool:

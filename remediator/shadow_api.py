@@ -98,6 +98,7 @@ class Shadow:
             books=books,
             modes={name: strictest(settings.mode, book.mode, name in demoted) for name, book in books.items()},
             demoted=demoted,
+            budget=(settings.guards.budget_episodes, settings.guards.budget_failures),
             unreadable=unreadable,
             cut=len(rows) > MOST,
         )

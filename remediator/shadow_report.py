@@ -27,6 +27,7 @@ class Past:
     documents    runbooks by the digest under which episodes were decided
     books        runbooks that are loaded now, by name; empty where that is not known
     modes        what each may do now, by name
+    budget       so many episodes the automation's budget looks at, and how many failures demote
     demoted      those that may only ask now, with the reason
     unreadable   episodes that a newer program wrote, or that begin before what is at hand
     cut          were there more episodes than are looked at?
@@ -39,6 +40,7 @@ class Past:
     books: Mapping[str, Runbook] = field(default_factory=dict)
     modes: Mapping[str, Mode] = field(default_factory=dict)
     demoted: Mapping[str, str] = field(default_factory=dict)
+    budget: tuple[int, int] = (10, 3)
     unreadable: int = 0
     cut: bool = False
 
@@ -63,7 +65,8 @@ def report(past: Past, numbers: Promotion, only: Collection[str] = ()) -> Report
         names = [name for name in names if name in only]
     records = []
     for name in names:
-        about = About(past.books.get(name), past.modes.get(name), past.demoted.get(name), turns(own, name))
+        down, way = past.demoted.get(name), turns(own, name)
+        about = About(past.books.get(name), past.modes.get(name), down, way, past.budget[0])
         records.append(record(name, [one for one in seen if one.runbook == name], about, numbers))
     kept = tuple(one for one in seen if one.runbook in names)
     return Report(past, numbers, kept, tuple(records))
@@ -108,16 +111,16 @@ def as_json(found: Report) -> dict[str, Any]:
         "cut": past.cut,
         "numbers": found.numbers.model_dump(mode="json"),
         "meaning": list(shadow_words.meaning(found.numbers)),
-        "runbooks": [_record(one) for one in found.records],
+        "runbooks": [_record(one, past) for one in found.records],
         "episodes": [_seen(one) for one in found.seen],
     }
 
 
-def _record(one: Record) -> dict[str, Any]:
+def _record(one: Record, past: Past) -> dict[str, Any]:
     said = asdict(one)
     for name in ("wrong_by", "came", "refused"):
         said[name] = {str(key): count for key, count in sorted(said[name].items())}
-    return said | {"said": list(shadow_words.verdict(one))}
+    return said | {"said": list(shadow_words.verdict(one, past.budget[1]))}
 
 
 def _seen(one: Seen) -> dict[str, Any]:

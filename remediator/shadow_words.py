@@ -119,9 +119,9 @@ def wrong(one: Against) -> str:
     return f"It counts as wrong: {AGAINST[one.kind]}{detail}."
 
 
-def verdict(found: Record) -> tuple[str, ...]:
-    """The recommendation with its evidence, sentence by sentence."""
-    lines = [f"{found.runbook} is {READY[found.ready]}.", *_evidence(found)]
+def verdict(found: Record, failures: int) -> tuple[str, ...]:
+    """The recommendation with its evidence, sentence by sentence; `failures` demote it."""
+    lines = [f"{found.runbook} is {READY[found.ready]}.", *_evidence(found), *_way_down(found, failures)]
     for mode in ("approve", "auto"):
         lines += [f"Missing for {mode}: {one}" for one in found.missing[mode]]
     lines += [f"{clock(turn.at)}: {turn.sentence}" for turn in found.turns]
@@ -159,6 +159,17 @@ def _evidence(found: Record) -> Iterable[str]:
         yield f"{_many(found.others, 'more episode')} of another version of the runbook: no evidence for this one."
 
 
+def _way_down(found: Record, failures: int) -> Iterable[str]:
+    if found.demoted is not None:
+        why = found.demoted.strip().rstrip(".")
+        yield f"It has lost the right to act by itself ({why}); a person gives it back (prepctl runbook:restore)."
+    elif found.acted:
+        yield (
+            f"Of its last {_many(found.acted, 'episode')} with a deed {found.failed} did not prove to help; {failures} "
+            "take the right to act by itself away."
+        )
+
+
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
@@ -182,6 +193,8 @@ def meaning(numbers: Promotion) -> tuple[str, ...]:
     )
     unseen = "It knows only what was written down: not a cause without an alert, nor what a person did elsewhere."
     return (
+        "An episode is one alert on one target, from its beginning to its end. A runbook says what to do about alerts.",
+        "In mode shadow it only watches, in approve it asks a person each time, in auto it acts by itself.",
         f"It is judged once it is over or with people, and no earlier than {watch} after the moment to act.",
         f"It counts as wrong when it was over by itself within {soon} of that moment, or when within {watch}:",
         *(f"- {one};" for one in found),

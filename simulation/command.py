@@ -128,7 +128,7 @@ def summary(whole: Result, results: Sequence[Result]) -> str:
     """The figures that matter, in words."""
     total = whole.total
     lines = [
-        f"{whole.days / 365:.1f} years, {total.incidents:,} incidents, {total.effects:,} effects, {whole.doubled} twice",
+        f"{whole.days / 365:.1f} years, {total.incidents:,} incidents: {total.effects} effects, {whole.doubled} twice",
         f"Outage: {total.minutes:,.0f} minutes; with people alone {total.alone_minutes:,.0f}.",
         f"People called by an alert: {whole.held:,} times; without it {whole.alerts:,}. Told by it: {whole.pages:,}.",
         f"Broken promises: {len(whole.violations)}.",

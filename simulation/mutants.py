@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from remediator import engine, guardrails, matching, planner, proofs, rules, verification
+from remediator import deciding, engine, guardrails, matching, planner, proofs, rules, steps, verification
 from remediator.actions.base import Outcome, Result, Settled, Settlement
 from remediator.engine import Engine
 from remediator.episodes import Episodes
@@ -27,8 +27,8 @@ from remediator.journal import Journal, limits
 from remediator.journal.tables import charges
 from remediator.ledger import Attempt
 from remediator.matching import Matched
-from remediator.planner import Diagnose, Intend, View
 from remediator.reasons import Refusal
+from remediator.steps import Diagnose, Intend, View
 from remediator.world import Answer, CheckSample
 from simulation import campaign, report
 from simulation.invariants import violations
@@ -65,7 +65,7 @@ def without(*names: str) -> Plant:
         for name in names:
             before = getattr(guardrails, name)
             setattr(guardrails, name, allowed)
-            for module in (guardrails, planner):
+            for module in (guardrails, deciding):
                 for table in TABLES:
                     if hasattr(module, table):
                         kept = tuple(allowed if rule is before else rule for rule in getattr(module, table))
@@ -83,7 +83,7 @@ def put(owner: Any, name: str, make: Callable[[Any], Any]) -> Plant:
 
 def _always_auto() -> None:
     guardrails.mode_of = lambda *_: "auto"
-    planner.mode_of = guardrails.mode_of  # type: ignore[attr-defined]
+    deciding.mode_of = guardrails.mode_of  # type: ignore[attr-defined]
 
 
 def _foreign_is_ours(before: Callable[..., Matched | Refusal]) -> Callable[..., Matched | Refusal]:
@@ -166,7 +166,7 @@ def _no_outcome(_: Any) -> Any:
 def _without_evidence(before: Any) -> Any:
     def next_step(view: View) -> Any:
         step = before(replace(view, ledger=replace(view.ledger, diagnosed={"restart": 1.0, "again": 1.0})))
-        return step if not isinstance(step, Diagnose) else planner.Wait(view.now + 1.0)
+        return step if not isinstance(step, Diagnose) else steps.Wait(view.now + 1.0)
 
     return next_step
 
@@ -199,7 +199,7 @@ def _not_waiting(_: Any) -> Any:
     """A doubt is concluded at once, before the attempt's duration has passed."""
 
     def doubt(view: View, attempt: Attempt) -> Any:
-        return planner.SettleDoubt(attempt)
+        return steps.SettleDoubt(attempt)
 
     return doubt
 
@@ -293,7 +293,7 @@ def _resolved_closes(before: Any) -> Any:
 
     def next_step(view: View) -> Any:
         if view.ledger.last_delivery == "resolved" and view.book is not None:
-            return planner.Close("cleared", "Alertmanager says so.")
+            return steps.Close("cleared", "Alertmanager says so.")
         return before(view)
 
     return next_step
@@ -423,7 +423,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("silent", "what is handed over is told to nobody", put(Engine, "_tell_standing", _handed_over_in_silence)),
     Mutant("unstored", "deliveries are acknowledged and not stored", _lost_deliveries),
     Mutant("declined_is_yes", "a decline is taken for a yes", put(Episodes, "_answer", _any_answer_counts)),
-    Mutant("never_asked", "nobody is asked", put(planner, "_asked", _never_asked)),
+    Mutant("never_asked", "nobody is asked", put(deciding, "_asked", _never_asked)),
     Mutant("all_rungs", "the next rung follows whatever the verdict is", put(planner, "_rung", _all_rungs_at_once)),
     Mutant("harsh_first", "the harshest rung goes first", put(planner, "_rung", _harsh_first)),
     Mutant("no_hold_off", "a step of the clock is not noticed", _no_hold_off),

@@ -191,6 +191,14 @@ class Replica:
         """Why nothing may be written any more (an I/O error): end the process, its next start recovers."""
         return self._store.broken
 
+    def room(self) -> float | None:
+        """Share of the journal's file system that is free, 0 to 1; None: no file of ours, or it cannot be asked."""
+        try:
+            return self._store.room() if isinstance(self._store, SQLiteStore) else None
+        except OSError as error:
+            log.warning("the journal's file system cannot be asked for its room", why=str(error))
+            return None
+
     async def now(self) -> float:
         """UNIX seconds by the journal's clock: the database's on PostgreSQL, the machine's on SQLite."""
         return await self._store.read(lambda tx: tx.now()) if self._store.shared else self._clock.now()

@@ -102,6 +102,13 @@ class SQLiteStore:
             self.broken = said
         return JournalError(said)
 
+    def room(self) -> float | None:
+        """Share of the file system that is free for this process, 0 to 1; None in memory. Raises OSError."""
+        if self.path is None:
+            return None
+        space = os.statvfs(self.path.parent)
+        return space.f_bavail / space.f_blocks if space.f_blocks else 0.0
+
     def keep_ballast(self) -> None:
         """Hold a few megabytes back while there is plenty, for `drop_ballast`."""
         if self.path is None or (file := self._ballast(self.path)).exists():

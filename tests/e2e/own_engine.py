@@ -49,7 +49,9 @@ def talking(stack: Stack) -> Iterator[None]:
     """
     stack.compose("create", "--no-build")
     networks = stack.docker.networks.list(filters={"label": f"com.docker.compose.project={PROJECT}"})
-    rules = [["FORWARD", "-i", name, "-o", name, "-j", "ACCEPT"] for name in (f"br-{one.id[:12]}" for one in networks)]
+    rules = [
+        ["FORWARD", "-i", name, "-o", name, "-j", "ACCEPT"] for name in (f"br-{str(one.id)[:12]}" for one in networks)
+    ]
     iptables = [program("iptables"), "-w"]
     try:
         for rule in rules:

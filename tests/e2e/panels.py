@@ -24,6 +24,8 @@ LIMIT_SECONDS = 0.100
 LOOKS = 3
 RATE = "10s"
 """Grafana's $__rate_interval where Prometheus scrapes each 2 s: four scrapes at least, and the step."""
+SCRAPED = 5.0
+"""Seconds after which what has happened is in Prometheus, and what is reckoned from it: two scrapes, and a round of the rules."""
 LEFT_OFF = {
     ("service-health", "Certificate: time left"): "no probe of the shipped configuration speaks TLS",
     ("service-health", "Oldest of the newest backups"): "the shipped configuration watches no backup",
@@ -44,16 +46,15 @@ _ENGINE = (
     ("business-metrics", "Checks in 5 minutes"),
     ("slo", "Bad events in an hour"),
 )
+_CPU = (("golden-signals", "Saturation: PostgreSQL's CPU"), ("service-health", "CPU of its limit"))
 _STREAMS = (("golden-signals", "Replica streams"), ("service-health", "Link streams, by side"))
 CONCERNED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ComplianceChecksSlow": _ENGINE,
     "ComplianceStalled": _ENGINE[:2],
     "ContainerDown": (("service-health", "Container runs"),),
     "ContainerUnhealthy": (("service-health", "Container is unhealthy"),),
-    "DatabaseLongRunningQuery": (
-        ("golden-signals", "Saturation: PostgreSQL's CPU"),
-        ("service-health", "CPU of its limit"),
-    ),
+    "DatabaseCpuSaturated": _CPU,
+    "DatabaseLongRunningQuery": _CPU,
     "RedisConnectionsHigh": (("service-health", "Clients"),),
     "RedisDown": (("golden-signals", "Redis"),),
     "ReplicaNotStreaming": _STREAMS,
@@ -106,7 +107,8 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
     """The panels with a threshold of the alert that fired crossed it, and had not before; what else the fault concerns went
     beyond where it had been."""
     prometheus = preview.Prometheus(stack.url("prometheus"))
-    fault, end = story.times["fault"], story.times.get("closed") or time.time()
+    fault, end = story.times["fault"], (story.times.get("closed") or time.time()) + SCRAPED
+    time.sleep(max(0.0, end - time.time()))
     wrong, looked = [], 0
     for uid, panel in _all_panels():
         place = (uid, panel["title"])

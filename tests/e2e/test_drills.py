@@ -108,7 +108,7 @@ def test_shadow_changes_nothing() -> None:
 
 def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
     """From where the remediator is: postgres through the gate is 403, and its container is as it was. And of a platform that
-    is well every target is scraped and every collector has all its samples.
+    is well every target is scraped, every collector has all its samples, and the handbook's commands read it.
     """
     with stack_in("shadow") as stack:
         before = stack.inspect("postgres")["State"]["StartedAt"]
@@ -122,6 +122,24 @@ def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
         assert stack.inspect("postgres")["State"]["StartedAt"] == before
         wait_for("prometheus to scrape all", lambda: _all_up(stack), 60)
         wait_for("every collector to succeed", lambda: _all_collected(stack), 60)
+        for command in READ:
+            done = stack.compose("exec", "-T", "remediator", "prepctl", *command.split(), check=False)
+            assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stdout}{done.stderr}"
+            print(f"prepctl {command}: {done.stdout.splitlines()[0]}")
+
+
+READ = (
+    "payments:recent --failed",
+    "compliance:stats",
+    "redis:pool-stats",
+    "redis:info memory",
+    "db:connections",
+    "db:replication --service postgres-replica",
+    "disk:docker",
+    "containers:facts python-compliance",
+    "logs:errors --tail 50",
+)
+"""The handbook's reading commands, as they are typed on the platform."""
 
 
 def _all_up(stack: Stack) -> bool:

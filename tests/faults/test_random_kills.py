@@ -31,12 +31,12 @@ from tests.support.servers import PostgresServer, Run, wait_until
 
 CHAINS = 6
 WEBS = 2  # containers of each remediator, beside its database
-KILLS, PIECES = 200, 4  # of each journal
+KILLS, PIECES = 200, 8  # of each journal
 LEASE = 3.0  # seconds until a started replica on PostgreSQL has what the killed one had claimed
 TWICE = 2
 FOREIGN_EVERY = 0.1  # seconds between two deliveries that concern nobody
 FOREIGN = 5  # names of services in them
-SECONDS = 480  # of a piece
+SECONDS = 240  # of a piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def table(kills: Sequence[Kill]) -> str:
 
 
 @pytest.mark.campaign(seconds=SECONDS)
-@pytest.mark.timeout(3 * SECONDS)
+@pytest.mark.timeout(4 * SECONDS)
 @pytest.mark.parametrize("chains", ["sqlite", "postgresql"], indirect=True)
 @pytest.mark.parametrize("piece", range(PIECES))
 def test_killed_at_random_instants(chains: list[Chain], piece: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,6 +74,7 @@ def _exporter(run: Run, platform: Platform) -> tuple[Service, str]:
     for name in ("compliance", "payments", "security"):
         collectors[name]["state_file"] = str(folder / f"{name}.json")
     port = free_port()
+    config["scrape"]["timeout_offset"] = "100ms"  # of two seconds half of one would be much
     config["web"] = {"listen_address": f"127.0.0.1:{port}"}
     path = folder / "exporter.yml"
     path.write_text(yaml.safe_dump(config))
@@ -85,7 +86,7 @@ def _prometheus(run: Run, exporter: str, compliance: str) -> PrometheusServer:
     folder = run.folder("rules-of-dashboards")
     render(ROOT, folder, load_table(ROOT / "demo" / "profile.yml"))
     rules = {path.name: _quick(path) for path in sorted((folder / "alert-rules").glob("*.rules.yml"))}
-    timing = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}}
+    timing = {"global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}}
     server = PrometheusServer(run, timing, rules).start()
     jobs = {
         "prep-exporter": {"targets": [exporter]},
@@ -116,8 +117,9 @@ def _use(platform: Platform) -> None:
 
 def _settled(server: PrometheusServer) -> None:
     """Rules that read other rules' recordings have had their rounds."""
-    server.wait_for('slo:events:increase1h{slo="compliance-latency"} > 0')
-    server.wait_for("service:http_request_duration_seconds:p95 > 0")
+    server.wait_for('slo:events:increase1h{slo="compliance-latency"} > 0', deadline=60)
+    server.wait_for("service:http_request_duration_seconds:p95 > 0", deadline=60)
+    server.wait_for("count(rate(prep_payments_finalized_total[8s]))", deadline=60)
 
 
 def lacking(expr: str) -> set[str]:
@@ -146,7 +148,7 @@ def test_every_query_is_answered(prometheus: PrometheusServer) -> None:
 
 def objection(prometheus: PrometheusServer, query: Query) -> str:
     """What is wrong with the answer to a query; empty when nothing is."""
-    expr = filled(query.expr, rate_interval="4s")
+    expr = filled(query.expr, rate_interval="8s")
     where = f"{query.dashboard}, {query.panel} {query.place}"
     seconds = []
     for _ in range(LOOKS):

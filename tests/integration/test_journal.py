@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,9 +19,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from remediator.errors import Conflict, JournalError
-from remediator.events import Kind, Unknown
+from remediator.events import OWN, Kind, Unknown
 from remediator.facts import Facts
-from remediator.journal import EpisodeIndex, Journal
+from remediator.journal import EpisodeIndex, Journal, Promoted
 from remediator.journal.migrate import FOLDER, OLDEST, migrate
 from remediator.journal.tables import metadata
 from remediator.journal.transaction import Tx
@@ -71,6 +72,16 @@ async def sql(journal: Journal, statement: str) -> None:
         tx.run(text(statement))
 
     await journal._store.write(run)
+
+
+def test_room_is_told_of_a_file_only(journal: Journal, tmp_path: Path) -> None:
+    """What `df` says of its file system; the disk of a PostgreSQL is that server's."""
+    if journal._store.shared:
+        assert journal.room() is None
+        return
+    found, told = shutil.disk_usage(tmp_path), journal.room()
+    assert told is not None
+    assert abs(told - found.free / found.total) < 0.02
 
 
 class TestTables:
@@ -465,6 +476,32 @@ class TestEvents:
             await journal.events(episode)
         found, _ = await journal.tail(None, 10)
         assert [one.kind for one in found] == [Kind.OPENED]
+
+    async def test_many_episodes_are_read_at_once(self, journal: Journal) -> None:
+        """Each whole and in order; of one that a newer program wrote to it is said that it cannot be read."""
+        known, newer = await opened(journal, "a"), await opened(journal, "b")
+        for episode in (known, newer):
+            await journal.append([event(episode, 2, Kind.REFUSED), event(episode, 3, Kind.REFUSED)])
+        await sql(journal, f"UPDATE events SET kind = 'teleported' WHERE episode = '{newer}' AND seq = 2")
+        found = await journal.histories([known, newer, "f" * 32])
+        assert found == {known: await journal.events(known), newer: None}
+        assert await journal.histories([]) == {}
+
+    async def test_a_promotion_is_in_the_journals_own_stream(self, journal: Journal) -> None:
+        """In its place after what was there; it changes no mode and no limit."""
+        await journal.demote(BOOK, "it failed")
+        await journal.promoted(Promoted(BOOK, "shadow", "approve", "ada\x00", "seen enough", ""))
+        demoted, promoted = await journal.events(OWN)
+        assert (demoted.kind, promoted.kind, promoted.seq) == (Kind.DEMOTED, Kind.PROMOTED, 2)
+        assert promoted.data == {
+            "runbook": BOOK,
+            "from": "shadow",
+            "to": "approve",
+            "who": "ada\ufffd",
+            "reason": "seen enough",
+            "despite": "",
+        }
+        assert [one.runbook for one in await journal.demoted()] == [BOOK]
 
     async def test_intents_are_written_under_the_lock_only(self, journal: Journal) -> None:
         """`append` refuses them, and gaps."""

@@ -71,6 +71,15 @@ def test_times_are_absent_until_there_is_one(metrics: Metrics) -> None:
     assert sample(metrics, "oldest_due_timestamp_seconds") is None
 
 
+def test_a_journal_without_a_file_system_of_ours_has_no_room(metrics: Metrics) -> None:
+    """On PostgreSQL no series: 0 would be a full disk, and wake somebody."""
+    assert sample(metrics, "journal_free_ratio") is None
+    metrics.standing(Standing(1, 0, None, 0, journal_room=0.25))
+    assert sample(metrics, "journal_free_ratio") == 0.25
+    metrics.standing(Standing(1, 0, None, 0))
+    assert sample(metrics, "journal_free_ratio") is None
+
+
 def test_the_mode_is_a_state_set(metrics: Metrics) -> None:
     """One is 1 and the others are 0, also after a change."""
     metrics.mode("auto")

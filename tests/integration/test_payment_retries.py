@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from demo.payments import SETTLE_ROWS
@@ -26,6 +26,7 @@ from tests.integration.demo_platform import Platform
 from tests.support.retrying import (
     PARAMS,
     Remediating,
+    entry,
     failed,
     failed_at,
     faults,
@@ -36,6 +37,7 @@ from tests.support.retrying import (
     retry,
 )
 from tests.support.servers import PostgresServer, RedisServer, Run, Service, fetch, post_json, wait_until
+from tests.unit.cases import SETTINGS
 
 Found = TypeVar("Found")
 DECLINED = "'pm_card_chargeCustomerFail'"
@@ -423,7 +425,7 @@ def test_prepctl_shows_failures_without_orders(platform: Platform, service: Serv
     """`payments:recent --failed` as the handbook types it: reasons and counts; the page that nobody may ask is told."""
     failed(platform, "secret-order-2")
     config = tmp_path / "remediator.yml"
-    config.write_text(yaml.safe_dump(knowing(platform).model_dump(mode="json")))
+    config.write_text(f"{SETTINGS}payments: {json.dumps({'payments': entry(platform)})}\n")
     shown = CliRunner().invoke(app, ["payments:recent", "--failed", "--config", str(config)])
     assert shown.exit_code == 0, shown.exception
     assert shown.output.startswith("payments: failed within an hour: 1 provider_timeout; 1 may be retried")

@@ -116,7 +116,7 @@ def test_a_broken_file_keeps_the_last_good(remediator: Remediator) -> None:
     answer = remediator.reload()
     assert answer.status == 422
     faults = answer.json()["error"]["faults"]
-    assert [each["where"] for each in faults] == ["restart.yml: title", "restart.yml: settle", "second.yml"]
+    assert [each["where"] for each in faults] == ["restart.yml: title", "restart.yml: settle", "second.yml:1"]
     assert remediator.ask("/api/v1/status")["config_digest"] == before["config_digest"]
     assert (remediator.ask("/api/v1/status")["mode"], remediator.metric(SUCCESSFUL)) == ("auto", 0)
     assert remediator.deliver().status == 200

@@ -185,6 +185,7 @@ async def test_the_report_at_a_terminal_and_from_an_export(side: Side, prepctl: 
     assert from_file.out.splitlines()[1:] == kept
     as_json = json.loads((await prepctl("shadow:report", "--json", *file)).out)
     assert [seen["id"] for seen in as_json["episodes"]] == [episode]
+    assert (await prepctl("shadow:report", "--runbook=moon", *file)).code == Exit.NO
     (tmp_path / "bad.jsonl").write_text('{"episode": 1}\n')
     bad = await prepctl("shadow:report", f"--journal={tmp_path}/bad.jsonl")
     assert bad.code == Exit.USAGE

@@ -29,7 +29,7 @@ from remediator.journal import InboxRow, Journal, Routed
 from remediator.journal.sqlite import SQLiteStore
 from remediator.ledger import Attempt, Command, Ledger, fold
 from remediator.matching import params_of
-from remediator.planner import digest_of_preview
+from remediator.sameness import digest_of_preview
 from remediator.watch import Watch
 from remediator.webhook import split
 from simulation.small_world import (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from remediator.journal import Claim
 from remediator.loop import BEHIND, Loop
-from simulation.small_world import SimPeople, SimWorld
+from remediator.webhook import split
+from simulation.small_world import START, SimPeople, SimWorld
+from tests.simulation.test_engine import sick
 from tests.simulation.test_people import told
-from tests.simulation.test_simulation import process
+from tests.simulation.test_simulation import BOOK, SETTINGS, process
 
 
 async def test_deliveries_go_first_but_never_for_long(tmp_path: Path) -> None:
@@ -49,3 +53,43 @@ async def test_a_dead_letter_of_before_a_restart_is_told_once(tmp_path: Path) ->
         await Loop(engine, lambda row: [])._tell_dead_letters()
         assert len(told(world, "RemediatorDeadLetter")) == 3
         assert "2 not_json" in world.pages[-1].summary
+
+
+async def test_the_room_of_the_journal_is_in_what_stands(tmp_path: Path) -> None:
+    """Read with the gauges, so that the alert on it sees the volume as it is."""
+    world = SimWorld(5)
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        now = await Loop(engine, lambda row: []).standing()
+        assert now is not None
+        assert now.journal_room == journal.room()
+        assert 0 < (now.journal_room or 0) <= 1
+
+
+async def test_an_episode_that_is_due_again_before_its_turn_is_over_ends_nothing(tmp_path: Path) -> None:
+    """It is given back, and claimed anew before the task of its first turn has ended: a process of ours ended by that."""
+    world = sick(silenced=[(START, START + 9999)])
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        drive, go_on, turns = engine.drive, asyncio.Event(), []
+
+        async def lingering(claim: Claim) -> float:
+            due = await drive(claim)
+            turns.append(claim.episode)
+            await go_on.wait()
+            return due
+
+        async def turned(count: int) -> None:
+            while len(turns) < count:
+                await asyncio.sleep(0.01)
+
+        engine.drive = lingering  # type: ignore[method-assign]
+        loop = Loop(engine, lambda row: split(row, (BOOK,), SETTINGS.environment))
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            world.clock.t += 30
+            for count in (1, 2):
+                await journal.store([("delivery", world.body("engine", "firing"))])
+                await journal.nudge()
+                await loop._round(group)
+                await turned(count)
+            go_on.set()
+    assert len(set(turns)) == 1
+    assert loop._running == set()

@@ -18,12 +18,13 @@ import pytest
 from remediator.engine import Engine
 from remediator.events import OWN, Event, Kind
 from remediator.journal import Journal
-from remediator.planner import digest_of_preview
+from remediator.sameness import digest_of_preview
 from remediator.settings import Promotion
 from remediator.shadow import Came, Seen, Wrong
 from remediator.shadow_report import Past, report
 from simulation.small_world import START, SimWorld
 from tests.simulation.test_engine import sick
+from tests.simulation.test_people import asking, say
 from tests.simulation.test_simulation import BOOK, HORIZON, draw, live, process
 
 NUMBERS = Promotion()
@@ -169,6 +170,50 @@ async def command(world: SimWorld, engine: Engine, journal: Journal) -> None:
     said["digest"] = digest_of_preview(book.ladder[0], preview)
     body = {"book": book.body(), "target": {"service": "engine"}, "command": said}
     await journal.command(uuid.uuid4().hex, "Command", json.dumps(body).encode())
+
+
+async def test_a_yes_that_helped_is_evidence_by_name(tmp_path: Path) -> None:
+    """Asked, approved, done once at the target, proven: what auto needs and no shadow can give."""
+    world = sick()
+    async with asking(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 200)
+        await say(journal, "approve")
+        await live(world, engine, START + 1500)
+        (seen,) = await look_back(world, journal)
+    assert len(world.effects) == 1
+    assert seen.proposal is not None
+    assert (seen.proposal.mode, seen.came, seen.approved_by, seen.against) == ("approve", Came.HELPED, ("ada",), ())
+    assert seen.proposal.at < START + 200 < world.effects[0].at
+    assert seen.came_after is not None
+    assert seen.proposal.at + seen.came_after >= world.effects[0].at + BOOK.proof.hold
+
+
+async def test_a_no_speaks_against_it(tmp_path: Path) -> None:
+    """Declined a minute after it was asked; nothing is done, and the person is named."""
+    world = sick()
+    async with asking(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 120)
+        await say(journal, "decline", reason="a deployment")
+        await live(world, engine, START + 900)
+        world.services["engine"].sick_since = None
+        await live(world, engine, START + 1200)
+        (seen,) = await look_back(world, journal)
+    assert world.effects == []
+    assert [(one.kind, one.detail) for one in seen.against] == [(Wrong.PERSON_SAID_NO, "ada declined it: a deployment")]
+    assert seen.wrong
+
+
+async def test_what_does_not_help_speaks_against_it(tmp_path: Path) -> None:
+    """In auto, a restart after which it stays ill: done by both steps, and not shown to have helped."""
+    world = sick()
+    world.services["engine"].after = "stays"
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 1500)
+        (seen,) = await look_back(world, journal)
+    assert len(world.effects) == 2
+    assert seen.proposal is not None
+    assert (seen.proposal.mode, seen.came) == ("auto", Came.NOT_HELPED)
+    assert [one.kind for one in seen.against] == [Wrong.NOT_HELPED]
 
 
 @pytest.mark.parametrize("seed", (31, 33))

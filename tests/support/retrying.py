@@ -90,10 +90,15 @@ def retry(
     return post_json(f"{platform.url('payments')}/v1/payments/{number}/retry", body, sent | headers, timeout=30)
 
 
+def entry(platform: Platform, **changes: Any) -> dict[str, Any]:
+    """The service's entry in a remediator's settings."""
+    return {"url": platform.url("payments"), "token_file": str(token_file(platform)), **changes}
+
+
 def knowing(platform: Platform, **changes: Any) -> Settings:
     """A remediator's settings that list the service."""
-    entry = {"url": platform.url("payments"), "token_file": str(token_file(platform)), **changes}
-    return Settings.model_validate({**settings().model_dump(), "payments": {"payments": entry}})
+    listed = {"payments": {"payments": entry(platform, **changes)}}
+    return Settings.model_validate({**settings().model_dump(), **listed})
 
 
 class Remediating:

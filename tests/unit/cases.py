@@ -11,10 +11,10 @@ from remediator.alerts import Alert
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.ledger import Ledger, fold
-from remediator.planner import View
 from remediator.runbooks import Runbook, parse
 from remediator.settings import Settings
 from remediator.settings import parse as parse_settings
+from remediator.steps import View
 from remediator.world import Answer, CheckSample, Health, ProofLook, World
 
 NOW = 1_800_000_000.0

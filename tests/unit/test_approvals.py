@@ -11,8 +11,10 @@ from remediator import guardrails
 from remediator.actions.base import Risk
 from remediator.events import Kind
 from remediator.guardrails import Case, mode_of
-from remediator.planner import Allowed, AskApproval, HandOver, Intend, Refuse, Wait, digest_of, next_step
+from remediator.planner import next_step
 from remediator.reasons import Reason
+from remediator.sameness import digest_of
+from remediator.steps import Allowed, AskApproval, HandOver, Intend, Refuse, Wait
 from remediator.world import Answer
 from tests.unit.cases import NOW, History, book, facts, preview, settings, view, world
 

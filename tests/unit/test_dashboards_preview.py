@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from dashboards.parts import scoped, spoken
-from dashboards.preview import PreviewError, _seconds, _tile, named, number
-from dashboards.queries import filled
-from tests.e2e.panels import Value, beyond, crossed
+from dashboards.preview import PreviewError, _limits, _seconds, _tile, named, number
+from dashboards.queries import committed, filled, panels
+from demo.drills.registry import ALL
+from tests.e2e.panels import ALWAYS, CONCERNED, LEFT_OFF, Value, beyond, crossed
+from tests.support.panels import named_alerts
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,22 @@ def test_a_tile_is_a_word_or_a_coloured_number() -> None:
         assert _tile(panel, "x", {"metric": {}, "value": [0, value]})["colour"] == colour
     panel["fieldConfig"]["defaults"]["mappings"] = words
     assert _tile(panel, "", {"metric": {}, "value": [0, "1"]})["text"] == "up"
+
+
+def test_a_threshold_line_has_its_alerts_colour() -> None:
+    """Above: what begins there; below: what ends there."""
+    above = [{"color": "green"}, {"value": 0.8, "color": "orange"}, {"value": 0.9, "color": "red"}]
+    below = [{"color": "red"}, {"value": 0.03, "color": "orange"}, {"value": 0.1, "color": "green"}]
+    assert [each["colour"] for each in _limits(above)] == ["orange", "red"]
+    assert [each["colour"] for each in _limits(below)] == ["red", "orange"]
+
+
+def test_every_drill_has_its_panels() -> None:
+    """Whatever alert a drill brings about, some panel is held to show it; and no panel is named that is not there."""
+    shown = {(uid, panel["title"]): panel for uid, dashboard in committed().items() for panel in panels(dashboard)}
+    told = {alert for panel in shown.values() for alert in named_alerts(panel)}
+    assert {alert for drill in ALL.values() for alert in drill.alertnames} <= told | CONCERNED.keys()
+    assert {place for places in (ALWAYS, LEFT_OFF, *CONCERNED.values()) for place in places} <= shown.keys()
 
 
 def values(*numbers: float, series: str = "a") -> list[Value]:

@@ -12,10 +12,12 @@ from remediator.hindsight import look_back
 from remediator.reasons import Reason
 from remediator.settings import Promotion
 from remediator.shadow import AFTERWARDS, Came, Seen, Wrong
+from remediator.shadow_report import Past, report
 from tests.unit.cases import NOW, History, book
-from tests.unit.test_shadow_report import CLEARED, PROPOSED, history, named
+from tests.unit.test_shadow_report import ASKED, CLEARED, PROPOSED, history, named
 
 BOOK = book()
+DAY = 86400.0
 NUMBERS = Promotion()
 
 
@@ -52,10 +54,10 @@ def test_without_the_runbook_no_limit_is_guessed() -> None:
     assert [one.limit for one in back(moment("a", 200), moment("b", 190), books=())] == [None, None]
 
 
-def other(name: str, alertname: str, minutes: float) -> list[Event]:
+def other(name: str, alertname: str, minutes: float, environment: str = "test") -> list[Event]:
     """An episode of another alert, without a runbook."""
     at = NOW - minutes * 60.0
-    made = History(at, at, alertname=alertname)
+    made = History(at, at, alertname=alertname, environment=environment)
     made.events[0] = Event(
         made.events[0].id, name, 1, Kind.OPENED, at, {"alert": made.events[0].data["alert"], "received_at": at}
     )
@@ -75,6 +77,12 @@ def test_a_cause_that_shows_itself_too_late(alertname: str, minutes: float, expe
     """An alert of `blocked_by` opens an episode of its own within ten minutes after the moment to act."""
     (seen,) = back(moment("a", 200), other("b", alertname, minutes))
     assert [one.kind for one in seen.against] == expected
+
+
+def test_a_cause_in_another_environment_is_none() -> None:
+    """Staging's alerts come to production's remediator by mistake at times."""
+    (seen,) = back(moment("a", 200), other("b", "PostgresDown", 195, "staging"))
+    assert seen.against == ()
 
 
 def test_a_storm_that_begins_too_late() -> None:
@@ -117,3 +125,31 @@ def test_a_doubt_counts_against_it() -> None:
 def test_a_persons_command_and_alerts_without_a_runbook_are_no_episodes_of_it() -> None:
     """They are what is looked for around the others."""
     assert back(other("b", "DiskFull", 10)) == ()
+
+
+def test_the_budget_is_counted_since_the_last_restore() -> None:
+    """As `journal/watch.py` counts it: deeds of every version, the latest ones, not proven fixed is a failure."""
+    told = {}
+    for number, verdict in enumerate(("not_fixed", "fixed", "unknown", "fixed")):
+        at = NOW - (40 - 10 * number) * DAY
+        made = history(f"e{number}", at).intent(at + 40, f"{number:032x}").outcome(at + 50, "done", f"{number:032x}")
+        told[f"e{number}"] = named(f"e{number}", made.verdict(at + 300, verdict, f"{number:032x}"))
+    back_again = {"runbook": "engine-slow", "who": "ada", "reason": "mended"}
+    told[OWN] = [Event("f" * 32, OWN, 1, Kind.RESTORED, NOW - 35 * DAY, back_again)]
+    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}), NUMBERS).records
+    assert (record.acted, record.failed) == (3, 1)
+    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}, budget=(1, 1)), NUMBERS).records
+    assert (record.acted, record.failed) == (1, 0)
+
+
+def test_a_question_that_was_asked_again_is_not_wrong() -> None:
+    """Its yes is bound to what it is about, so nothing else could have been done; a shadow has no such guard."""
+    at = NOW - 7200
+    made = history("a", at).add(Kind.NEEDS_APPROVAL, at + 30, **ASKED).add(Kind.NEEDS_APPROVAL, at + 90, **ASKED)
+    made.add(Kind.APPROVED, at + 95, approval=made.events[-1].id, who="ada", reason="")
+    made.intent(at + 100, "1" * 32, approval=made.events[-2].id).outcome(at + 104, "done", "1" * 32)
+    (seen,) = back(named("a", made.verdict(at + 300, "fixed", "1" * 32)))
+    assert (seen.came, seen.approved_by, seen.against, seen.judged) == (Came.HELPED, ("ada",), (), True)
+    shadow = history("a", at).add(Kind.WOULD_ACT, at + 30, **PROPOSED).add(Kind.WOULD_ACT, at + 90, **PROPOSED)
+    (seen,) = back(named("a", shadow.add(Kind.CLOSED, at + 3000, **CLEARED)))
+    assert [one.kind for one in seen.against] == [Wrong.ANOTHER_TARGET]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from remediator.matching import Matched, match
-from remediator.planner import HandOver, LookAtRule, next_step
+from remediator.planner import next_step
 from remediator.reasons import Reason, Refusal
+from remediator.steps import HandOver, LookAtRule
 from remediator.world import Answer
 from tests.unit.cases import NOW, History, alert, book, view, world
 

@@ -8,7 +8,10 @@ import pytest
 
 from remediator.actions.base import Risk
 from remediator.events import Kind
-from remediator.planner import (
+from remediator.planner import next_step
+from remediator.reasons import Reason
+from remediator.sameness import digest_of
+from remediator.steps import (
     AskApproval,
     Close,
     Diagnose,
@@ -23,10 +26,7 @@ from remediator.planner import (
     SettleDoubt,
     Wait,
     WouldAct,
-    digest_of,
-    next_step,
 )
-from remediator.reasons import Reason
 from remediator.world import Answer, Health
 from tests.unit.cases import NOW, History, alert, book, facts, preview, proof_look, view, world
 

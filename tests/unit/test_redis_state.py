@@ -10,11 +10,12 @@ from remediator.actions.close_redis_clients import CloseRedisClientsParams, choo
 from remediator.actions.mending_redis import against
 from remediator.actions.registry import CLASSES
 from remediator.errors import Permanent
-from remediator.planner import AskApproval, Intend, next_step
+from remediator.planner import next_step
 from remediator.reasons import Reason
 from remediator.redis_diagnoses import class_of, pattern
 from remediator.redis_state import Look, clients_of, loss
 from remediator.settings import Redis
+from remediator.steps import AskApproval, Intend
 from tests.unit.cases import History, preview, view, world
 
 LINE = (

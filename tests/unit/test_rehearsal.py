@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from prepctl.rehearsal import read
-from remediator import guardrails, planner
+from remediator import deciding, guardrails
 from remediator.errors import ConfigError
 from tests.unit.cases import RUNBOOK
 
@@ -42,7 +42,7 @@ def test_shipped_runbooks_do_what_their_tests_say(path: Path) -> None:
 
 
 def every_guardrail() -> list[str]:
-    rules = (*planner.BEFORE_LOOK, *planner.AFTER_LOOK, *guardrails.LIMITS)
+    rules = (*deciding.BEFORE_LOOK, *deciding.AFTER_LOOK, *guardrails.LIMITS)
     return sorted({rule.__name__ for rule in rules} | {"settling"})
 
 
@@ -53,13 +53,13 @@ def test_the_shipped_tests_notice_a_missing_guardrail(path: Path, rule: str, mon
 
     A new guardrail needs a line in each file under runbooks/tests.
     """
-    tables = {planner: ("BEFORE_LOOK", "AFTER_LOOK"), guardrails: ("LIMITS",)}
+    tables = {deciding: ("BEFORE_LOOK", "AFTER_LOOK"), guardrails: ("LIMITS",)}
     for module, names in tables.items():
         for name in names:
             kept = tuple(each for each in getattr(module, name) if each.__name__ != rule)
             monkeypatch.setattr(module, name, kept)
-    if hasattr(planner, rule):  # asked by its name as well
-        monkeypatch.setattr(planner, rule, lambda case: None)
+    if hasattr(deciding, rule):  # asked by its name as well
+        monkeypatch.setattr(deciding, rule, lambda case: None)
     noticed = bool(list(read(path).failures()))
     assert noticed == ((path.name.removesuffix(".test.yml"), rule) not in NO_SAY)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from remediator.planner import AskApproval, Intend, Refuse, WouldAct, next_step
+from remediator.planner import next_step
 from remediator.reasons import Reason
 from remediator.runbooks import Limits, Runbook
+from remediator.steps import AskApproval, Intend, Refuse, WouldAct
 from remediator.versions import binding
 from tests.unit.cases import NOW, History, book, facts, view, world
 

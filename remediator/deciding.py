@@ -1,0 +1,212 @@
+"""May this rung be done now, and in which way: at once, after a person's yes, or only in words. Pure.
+
+In: a view and the rung whose turn it is, or a person's command. Out: one step. The guardrails are asked in their order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from remediator.actions.base import ALWAYS_ASKED, Risk
+from remediator.durations import human
+from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, BY_HAND, Case, bounds, first, mode_of, settling, stale, storm
+from remediator.ledger import Approval, Command, Ledger
+from remediator.reasons import Reason, Refusal
+from remediator.runbooks import Runbook, Rung
+from remediator.sameness import digest_of, same
+from remediator.steps import (
+    RETRY,
+    STANDING,
+    Allowed,
+    AskApproval,
+    Close,
+    Diagnose,
+    HandOver,
+    Hold,
+    Intend,
+    Look,
+    LookAtRule,
+    Refuse,
+    Step,
+    View,
+    Wait,
+    WouldAct,
+)
+from remediator.world import Answer, World
+
+LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
+
+
+def decide(view: View, book: Runbook, rung: Rung) -> Step:
+    """What comes of this rung now: an intent, a question, a word of the shadow, something to look at, or a refusal."""
+    case = Case(
+        now=view.now,
+        ledger=view.ledger,
+        book=book,
+        rung=rung,
+        settings=view.settings,
+        facts=view.facts,
+        world=view.world,
+        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED or _target_asks(view.world),
+        approved=_approval(view, rung) is not None,
+    )
+    refusal = first(BEFORE_LOOK, case)
+    if refusal is not None and refusal.reason is Reason.STALE_ALERT:
+        return _give_up(view, refusal)
+    if refusal is not None:
+        return _refuse(view, refusal, rung)
+    evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
+    if view.world is None and (storming := storm(case)) is not None:
+        return _sit_out(view, storming, rung)
+    early = settling(case)
+    ends = early.earliest or view.now if early else view.now
+    if evidence and early is not None and view.now < ends - LEAD:
+        return _refuse(view, replace(early, earliest=ends - LEAD), rung)
+    if view.world is None:
+        return Look(rung)
+    if rung.same_target and not same(view.ledger.last, view.world):
+        said = f"The rung before acted on something else than {rung.name} would: the cause is another one."
+        return HandOver("another_cause", said, "RemediationNeedsPeople")
+    refusal = first(AFTER_LOOK, case) or first(bounds(case), case)
+    if refusal is None and not evidence:
+        return Diagnose(rung)
+    if refusal is None:
+        return Hold(ends) if early else _allowed(view, case, view.world)
+    if refusal.reason is Reason.RULE_CLEARED:
+        return Close("cleared", refusal.sentence, _restarted(view.ledger, rung, view.world))
+    if refusal.reason is Reason.RECURRENCE:
+        return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
+    return _refuse(view, _not_after(refusal, early), rung)
+
+
+def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
+    """While it settles, decide again at its end at the latest: no answer now must not delay a later yes."""
+    if early is None or early.earliest is None:
+        return refusal
+    return replace(refusal, earliest=min(refusal.earliest or early.earliest, early.earliest))
+
+
+def _allowed(view: View, case: Case, world: World) -> Step:
+    """Nothing forbids it. The mode says whether it is done, asked for, or only written down."""
+    ledger, rung = view.ledger, case.rung
+    mode = mode_of(view.facts, case.book, view.settings.guards)
+    if mode == "shadow":
+        return _waits(view, rung, None) if _told(ledger, rung, world) else WouldAct(rung, world)
+    if mode == "approve" or case.must_ask or _declined(view, rung):
+        return _asked(view, case, world)
+    return Intend(rung, world, case)
+
+
+def _told(ledger: Ledger, rung: Rung, world: World) -> bool:
+    """Has the shadow said so? Of another container or query it says it anew, as a person would be asked anew."""
+    same = ledger.would_act_digest in ("", digest_of(rung, world))
+    return rung.name in ledger.would_act and same
+
+
+def _restarted(ledger: Ledger, rung: Rung, world: World) -> bool:
+    """Is a container another one than the shadow would have acted on, so that it was not over all by itself?"""
+    items = world.preview.items if world.preview is not None else ()
+    return bool(ledger.would_act) and any("started_at" in item for item in items) and not _told(ledger, rung, world)
+
+
+def _asked(view: View, case: Case, world: World) -> Step:
+    """A person decides, on exactly what the preview shows now; another preview is another question."""
+    rung, ledger = case.rung, view.ledger
+    approved = _approval(view, rung)
+    if approved is not None:
+        return Intend(rung, world, case, approved.id)
+    attempt, digest = ledger.tries(rung.name) + 1, digest_of(rung, world)
+    asked = ledger.approval
+    if asked is not None and _declined(view, rung):
+        said = f"{asked.declined_by} declined it: {asked.reason}"
+        return _refuse(view, Refusal(Reason.DECLINED, said, view.now + STANDING), rung)
+    if asked is None or (asked.rung, asked.attempt, asked.digest) != (rung.name, attempt, digest) or asked.used:
+        persons = 2 if view.risks[rung.action] is Risk.DESTRUCTIVE else 1
+        return AskApproval(rung, world, digest, view.now + case.book.approve_within, persons, attempt)
+    if view.now >= asked.good_until:
+        waited = human(asked.good_until - asked.asked_at)
+        what = "Approved but not done" if asked.given else "No answer"
+        return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
+    return _waits(view, rung, Reason.NEEDS_APPROVAL, asked.good_until)
+
+
+def _waits(view: View, rung: Rung, why: Reason | None, until: float = math.inf) -> Step:
+    """It waits on; if something had forbidden it meanwhile, that is over, and must not look as if it were not."""
+    return Allowed(rung, why) if view.ledger.refused else Wait(min(view.now + STANDING, until))
+
+
+def _declined(view: View, rung: Rung) -> bool:
+    """A person said no to this rung: that holds for the episode, also when it might go without asking by now."""
+    asked = view.ledger.approval
+    return asked is not None and asked.rung == rung.name and asked.declined_by is not None
+
+
+def _target_asks(world: World | None) -> bool:
+    """Does the target itself say that a person must agree, to what it would lose for instance?"""
+    return world is not None and world.preview is not None and bool(world.preview.asks)
+
+
+def _approval(view: View, rung: Rung) -> Approval | None:
+    """The approval that lets this rung's next try go now: given, unused, in time, and for what the look shows."""
+    asked = view.ledger.approval
+    if asked is None or not asked.given or asked.declined_by or asked.used or view.now >= asked.good_until:
+        return None
+    if (asked.rung, asked.attempt) != (rung.name, view.ledger.tries(rung.name) + 1):
+        return None
+    return asked if view.world is not None and asked.digest == digest_of(rung, view.world) else None
+
+
+def _give_up(view: View, refusal: Refusal) -> Step:
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        return Close("cleared", "The rule is not true any more.")
+    said = f" Before that: {view.ledger.refused}." if view.ledger.refused else ""
+    return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
+
+
+def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
+    """In a storm hundreds wait: no look at each target, only at the rule, so that the storm can come to its end."""
+    if view.rule is None:
+        return LookAtRule()
+    if view.rule is Answer.NO:
+        return Close("cleared", "The rule is not true any more.")
+    return _refuse(view, refusal, rung)
+
+
+def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:
+    """Decided again at `earliest`; without one after a short while, as a question may get an answer."""
+    latest = view.now + STANDING
+    until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else view.now + RETRY
+    return Refuse(refusal, rung.name, until)
+
+
+# -- what a person wants done ---------------------------------------------------------------------------------
+
+
+def decide_command(view: View, book: Runbook, command: Command) -> Step:
+    """Once, now, or not at all: a refusal is its end, since nobody waits at a terminal until it may be done."""
+    ledger, rung = view.ledger, book.ladder[0]
+    if (last := ledger.last) is not None:
+        return Close(last.verdict or "did_not_begin", f"{last.summary} {last.detail}")
+    if ledger.refused:
+        return Close("refused", f"Not done ({ledger.refused}). {command.who} may ask again when that is over.")
+    case = Case(view.now, ledger, book, rung, view.settings, view.facts, view.world, command=command)
+    refusal = stale(case)
+    if refusal is None and view.world is None:
+        return Look(rung)
+    if refusal is None and view.world is not None:
+        refusal = first(BY_HAND, case) or _confirmed(rung, view.world, command) or first(bounds(case), case)
+    if refusal is not None:
+        return Refuse(refusal, rung.name, view.now)
+    if rung.diagnose_first and book.diagnosis and rung.name not in ledger.diagnosed:
+        return Diagnose(rung)
+    return Intend(rung, case.look(), case)
+
+
+def _confirmed(rung: Rung, world: World, command: Command) -> Refusal | None:
+    """Only what was shown is done."""
+    if command.digest == digest_of(rung, world):
+        return None
+    return Refusal(Reason.NEEDS_APPROVAL, "What would be done has changed since it was confirmed: look at it again.")
