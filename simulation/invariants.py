@@ -2,7 +2,7 @@
 keeps.
 
 Each function takes a played story and yields a sentence for each time it was broken. Its docstring is the promise,
-and its line in docs/trust.md.
+and its line on the page of `--report`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Planted bugs: each is put into the program, and stories are played until one breaks a promise.
 
-    python -m simulation.mutants [NAME ...] [--report docs/trust.md]
+    python -m simulation.mutants [NAME ...] [--report trust.md]
 
 A bug that no story shows is one that the simulation cannot see, and is said. Each is planted in a process of its
 own, so that nothing of it is left behind. Never imported by what ships beside this.

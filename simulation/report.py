@@ -1,6 +1,6 @@
-"""docs/trust.md, made of the figures beside it: what was simulated, and what came of it.
+"""A page of what was simulated and what came of it, made of the figures beside it.
 
-`prepctl simulate --report docs/trust.md` writes both; `python -m simulation.mutants --report docs/trust.md` writes
+`prepctl simulate --report trust.md` writes both; `python -m simulation.mutants --report trust.md` writes
 the part about planted bugs. A test holds that the page says what the figures say, and nothing else.
 """
 
@@ -89,9 +89,9 @@ def text(found: Figures) -> str:
         [
             "# Trust: what it did in simulated years",
             "",
-            "Made by `prepctl simulate --report docs/trust.md` of [trust.json](trust.json); do not edit. The real",
+            "Made by `prepctl simulate --report` of the figures beside it; do not edit. The real",
             "intake, ledger, guardrails, planner, engine and journal live through simulated years. How, and",
-            "what it cannot show: [simulation.md](simulation.md).",
+            "what it cannot show: docs/simulation.md.",
             "",
             f"**{headline(found)}**",
             "",
@@ -191,7 +191,7 @@ def _mutants(rows: Sequence[Figures]) -> list[str]:
         "## Planted bugs",
         "",
         f"Each is put in, and stories are played until one breaks a promise. {caught} of {len(rows)} are caught.",
-        "`python -m simulation.mutants --report docs/trust.md` makes the table anew.",
+        "`python -m simulation.mutants --report trust.md` makes the table anew.",
         "",
         "| Bug | Caught by | Seed | Stories |",
         "|---|---|---|---|",
