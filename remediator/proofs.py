@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from remediator.durations import human
 from remediator.errors import RemediatorError
@@ -24,20 +24,30 @@ GRACE = 2.0  # seconds: a scrape takes time, and two clocks differ by up to the 
 
 
 async def check(
-    wanted: Check, servers: Sequence[Prometheus], since: float, interval: float, target: Mapping[str, str]
+    wanted: Check,
+    servers: Sequence[Prometheus],
+    since: float,
+    interval: float,
+    target: Mapping[str, str],
+    clock: Callable[[], float] = time.time,
 ) -> CheckSample:
     """One check at every server. `since` UNIX seconds, `interval` seconds between scrapes, `target` the alert's labels.
 
     Any bad answer makes it bad, else any unknown makes it unknown, else it is good.
     """
-    found = await asyncio.gather(*(_at(wanted, server, since, interval, target) for server in servers))
+    found = await asyncio.gather(*(_at(wanted, server, since, interval, target, clock) for server in servers))
     bad = [item for item in found if item.good is False]
     unknown = [item for item in found if item.good is None]
     return (bad or unknown or found)[0]
 
 
 async def _at(
-    wanted: Check, server: Prometheus, since: float, interval: float, target: Mapping[str, str]
+    wanted: Check,
+    server: Prometheus,
+    since: float,
+    interval: float,
+    target: Mapping[str, str],
+    clock: Callable[[], float],
 ) -> CheckSample:
     by = f" by ({', '.join(wanted.by)})" if wanted.by else ""
     try:
@@ -53,7 +63,7 @@ async def _at(
     value = samples[0].value
     if not math.isfinite(value):
         return _unknown(wanted, f"{value:g}")
-    if stale := _stale(stamps, since, interval):
+    if stale := _stale(stamps, since, interval, clock()):
         return _unknown(wanted, f"{value:g}, but {stale}")
     good = wanted.good(value)
     return CheckSample(wanted.name, value, good, f"{value:g}, {_bound(wanted)}")
@@ -64,13 +74,13 @@ def _of(wanted: Check, sample: Sample, target: Mapping[str, str]) -> bool:
     return all(target.get(name) and sample.labels.get(name) == target[name] for name in wanted.by)
 
 
-def _stale(stamps: Sequence[Sequence[Sample]], since: float, interval: float) -> str:
+def _stale(stamps: Sequence[Sequence[Sample]], since: float, interval: float, now: float) -> str:
     """Why the samples prove nothing about now, as words; "" when they do. The oldest selector decides."""
     newest = [samples[0].value for samples in stamps if samples]
     if not newest:
         return "no series behind it"
     oldest = min(newest)
-    age = time.time() - oldest
+    age = now - oldest
     if oldest <= since:
         return f"sampled {human(since - oldest)} before the action was over"
     return f"sampled {human(age)} ago" if age > 2 * interval + GRACE else ""

@@ -134,7 +134,10 @@ class Sight:
         interval = self._settings.prometheus.scrape_interval
         rounds, probed = await asyncio.gather(
             asyncio.gather(
-                *(proofs.check(item, self._prometheus, since, interval, labels) for item in book.proof.checks)
+                *(
+                    proofs.check(item, self._prometheus, since, interval, labels, self._clock.now)
+                    for item in book.proof.checks
+                )
             ),
             self.probe(labels),
         )

@@ -6,7 +6,6 @@ anybody follows: they are taken by `processed_at IS NULL`, in the transaction of
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -215,7 +214,7 @@ def _homes(tx: Tx, wanted: Sequence[Routed], now: float) -> dict[Routed, str]:
 
 def _opened(tx: Tx, missing: Iterable[Routed], now: float) -> dict[str, str]:
     """Open an episode for each key. Under the route lock nobody else opens one; the index would refuse a second."""
-    rows = {routed.key: (uuid.uuid4().hex, routed.label) for routed in missing}
+    rows = {routed.key: (tx.ids(), routed.label) for routed in missing}
     tx.run(
         episodes.insert(),
         [

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from remediator.errors import JournalError
 from remediator.journal.store import Body, undisturbed
-from remediator.journal.transaction import Tx
+from remediator.journal.transaction import Tx, new_id
 
 T = TypeVar("T")
 
@@ -43,8 +43,10 @@ class Lane:
         clock: Callable[[], float],
         told: Callable[[BaseException], BaseException],
         sound: Callable[[], None] | None = None,
+        ids: Callable[[], str] = new_id,
     ) -> None:
         self._clock = clock
+        self._ids = ids
         self._told = told
         self._sound = sound
         self._engine = _engine(path, writes=sound is not None)
@@ -119,7 +121,7 @@ class Lane:
             self._sound()
         connection = self._connect()
         with connection.begin():
-            return body(Tx(connection, self._clock))
+            return body(Tx(connection, self._clock, ids=self._ids))
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from remediator.errors import JournalError
 from remediator.journal.lane import DATA_FAULTS, Lane
 from remediator.journal.store import Body, NoSpace, Unstorable
+from remediator.journal.transaction import new_id
 
 T = TypeVar("T")
 
@@ -34,13 +35,22 @@ class SQLiteStore:
     """A journal in a file that this process alone has open; in memory when there is no path.
 
     shared  one in memory may hold several replicas of a simulation
+    ids     of new episodes, see `Tx`
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float], *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        clock: Callable[[], float],
+        *,
+        shared: bool = False,
+        ids: Callable[[], str] = new_id,
+    ) -> None:
         self.path = path
         self.shared = shared and path is None
         self.broken: str | None = None
         self._clock = clock
+        self._ids = ids
         self._lock: int | None = None
         self._writer: Lane | None = None
         self._reader: Lane | None = None
@@ -48,11 +58,11 @@ class SQLiteStore:
     async def open(self) -> None:
         """Take the file. Raises JournalError: in use, on a network, not writable, not durable."""
         if self.path is None:
-            self._writer = self._reader = Lane(None, self._clock, self._told, self._sound)
+            self._writer = self._reader = Lane(None, self._clock, self._told, self._sound, self._ids)
             return
         self._lock = _take(self.path)
         try:
-            self._writer = Lane(self.path, self._clock, self._told, self._sound)
+            self._writer = Lane(self.path, self._clock, self._told, self._sound, self._ids)
             await self._writer.start()
             _sync_folder(self.path.parent)
             self._reader = Lane(self.path, self._clock, self._told)

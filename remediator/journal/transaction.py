@@ -6,6 +6,7 @@ side effect but its statements; it does no network or file work, as others may w
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,11 @@ MIGRATION_LOCK = 0x70726570_0003
 # clock_timestamp(), not now(): the time of the statement, which may have waited for a lock, not of BEGIN.
 DATABASE_CLOCK = select(cast(extract("epoch", func.clock_timestamp()), Double))
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+
+
+def new_id() -> str:
+    """32 hex digits that nobody has made before."""
+    return uuid.uuid4().hex
 
 
 class Insert:
@@ -58,11 +64,20 @@ class Tx:
     """An open transaction.
 
     again  True when an earlier try of the same body may have been committed: its rows may be there
+    ids    makes the ids of episodes; a simulation makes them from its seed, as work of the same moment goes by them
     """
 
-    def __init__(self, connection: Connection, clock: Callable[[], float], *, again: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Callable[[], float],
+        *,
+        again: bool = False,
+        ids: Callable[[], str] = new_id,
+    ) -> None:
         self.connection = connection
         self.again = again
+        self.ids = ids
         self.postgresql = connection.dialect.name == "postgresql"
         self.insert = _INSERTS[connection.dialect.name]
         self._clock = clock

@@ -32,7 +32,7 @@ from remediator.matching import params_of
 from remediator.sameness import digest_of_preview
 from remediator.watch import Watch
 from remediator.webhook import split
-from tests.simulation.world import (
+from simulation.small_world import (
     START,
     Crash,
     MortalJournal,

@@ -19,8 +19,8 @@ from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.webhook import split
 from remediator.world import World
+from simulation.small_world import START, MortalJournal, SimService, SimSight, SimWorld
 from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, history, live, process
-from tests.simulation.world import START, MortalJournal, SimService, SimSight, SimWorld
 
 ALWAYS = [(START, START + 100 * HORIZON)]
 

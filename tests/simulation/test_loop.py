@@ -8,10 +8,10 @@ from pathlib import Path
 from remediator.journal import Claim
 from remediator.loop import BEHIND, Loop
 from remediator.webhook import split
+from simulation.small_world import START, SimPeople, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_people import told
 from tests.simulation.test_simulation import BOOK, SETTINGS, process
-from tests.simulation.world import START, SimPeople, SimWorld
 
 
 async def test_deliveries_go_first_but_never_for_long(tmp_path: Path) -> None:

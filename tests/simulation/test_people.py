@@ -19,9 +19,9 @@ from remediator.ledger import fold
 from remediator.reasons import Reason
 from remediator.telling import STANDING
 from remediator.watch import Watch
+from simulation.small_world import START, SimPeople, SimService, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
-from tests.simulation.world import START, SimPeople, SimService, SimWorld
 
 
 @asynccontextmanager

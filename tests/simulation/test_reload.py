@@ -15,9 +15,9 @@ from remediator.events import Kind
 from remediator.reasons import Reason
 from remediator.runbooks import Runbook, Rung
 from remediator.world import World
+from simulation.small_world import START, SimSight, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, SETTINGS, live, process
-from tests.simulation.world import START, SimSight, SimWorld
 
 
 def reconfigure(engine: Engine, *books: Runbook) -> None:

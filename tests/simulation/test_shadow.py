@@ -22,10 +22,10 @@ from remediator.sameness import digest_of_preview
 from remediator.settings import Promotion
 from remediator.shadow import Came, Seen, Wrong
 from remediator.shadow_report import Past, report
+from simulation.small_world import START, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_people import asking, say
 from tests.simulation.test_simulation import BOOK, HORIZON, draw, live, process
-from tests.simulation.world import START, SimWorld
 
 NUMBERS = Promotion()
 POLL = 75.0  # seconds: a look each minute, and the world's steps of up to 9 s

@@ -23,7 +23,7 @@ from remediator.journal import Journal, Routed
 from remediator.ledger import Ledger, fold
 from remediator.runbooks import Runbook
 from remediator.webhook import split
-from tests.simulation.world import (
+from simulation.small_world import (
     START,
     Crash,
     Effect,
