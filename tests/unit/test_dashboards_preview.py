@@ -10,7 +10,7 @@ from dashboards.parts import scoped, spoken
 from dashboards.preview import PreviewError, _limits, _seconds, _tile, named, number
 from dashboards.queries import committed, filled, panels
 from demo.drills.registry import ALL
-from tests.e2e.panels import ALWAYS, CONCERNED, LEFT_OFF, Value, beyond, crossed
+from tests.e2e.panels import ALWAYS, CONCERNED, LEFT_OFF, Value, beyond, changed, crossed
 from tests.support.panels import named_alerts
 
 
@@ -111,6 +111,14 @@ def test_a_threshold_is_crossed_only_by_going_over_it() -> None:
     assert not crossed(values(0.1), values(0.2, 0.89), [0.9])
     assert not crossed(values(0.95), values(0.95, 0.99), [0.9])
     assert not crossed(values(0.1), [], [0.9])
+
+
+def test_a_count_has_changed_when_it_had_two_values_or_came_or_went() -> None:
+    """What stands at one number all the time has not."""
+    assert changed(values(0, 1, 0))
+    assert changed([*values(1, 1, 1), *values(1, series="b")])
+    assert not changed(values(1, 1, 1))
+    assert not changed([])
 
 
 def test_a_value_has_moved_when_it_left_where_it_had_been() -> None:
