@@ -29,6 +29,8 @@ def test_rules_are_valid_and_without_lint() -> None:
     run("promtool", "check", "rules", "--lint=all", "--lint-fatal", *RULES)
 
 
+# Weeks of samples each: minutes where four of these run side by side.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
 def test_promtool_cases_hold(path: Path) -> None:
     """Each case gives exactly the alerts, labels and annotations that it says."""
