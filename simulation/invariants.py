@@ -279,14 +279,16 @@ def held_off(played: Played) -> Iterator[str]:
 def proof_from_samples(played: Played) -> Iterator[str]:
     """`fixed` is only said of samples that were there and good, for the whole hold time, by what the probe saw too."""
     for episode, events in played.episodes.items():
-        outcomes = {e.data["attempt"]: e.at for e in events if e.kind in (Kind.OUTCOME, Kind.SETTLED)}
+        ended: dict[str, float] = {}  # as told before the verdict: a replica that was frozen tells it again afterwards
         for event in events:
+            if event.kind in (Kind.OUTCOME, Kind.SETTLED):
+                ended[event.data["attempt"]] = event.at
             if event.kind is not Kind.VERDICT or event.data["verdict"] != Verdict.FIXED:
                 continue
             empty = [check["name"] for check in event.data["checks"] if check["value"] is None or not check["good"]]
             if empty or not event.data["checks"] or event.data["probe"] != Health.HEALTHY:
                 yield f"episode {episode[:8]}: fixed without samples of {', '.join(empty) or 'anything'}"
-            since = outcomes.get(event.data["attempt"], event.at)
+            since = ended.get(event.data["attempt"], event.at)
             if event.at - since < BOOK.proof.hold - SLACK and not played.world.steps:
                 yield f"episode {episode[:8]}: fixed after {event.at - since:.0f} s"
 

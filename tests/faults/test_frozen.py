@@ -72,6 +72,12 @@ def at_the_last_question(chain: Chain, calls: Sequence[Call]) -> Point:
     return Point(Scope(("sendto",), threads=False), "sendto", sent, "STOP", after=at_the_intent(chain, calls))
 
 
+def found(chain: Chain, find: Find) -> Point:
+    """The point in a recording that has it: a heartbeat's sync between the last question and the effect hides it."""
+    points = (find(chain, remediate(chain)) for _ in range(TRIES))
+    return next(point for point in points if point.when > 0)
+
+
 def _before(chain: Chain, calls: Sequence[Call]) -> tuple[int, int]:
     """Before the effect: syncs of the journal, and what the main thread has sent since the last of them."""
     effect = next(number for number, call in enumerate(calls) if call.name in SENDS and asks(chain) in call.text)
@@ -128,7 +134,7 @@ def test_frozen_between_intent_and_sending(ours: Chain, find: Find, late: int, t
     After the intent it has still to begin, sends what is late, and is refused. Frozen in the middle of a question it
     finds its own time limit passed, and sends nothing.
     """
-    point = find(ours, remediate(ours))
+    point = found(ours, find)
     for _ in range(TRIES):
         already = len(arrived(ours))
         since = frozen(ours, point, tmp_path)

@@ -293,6 +293,8 @@ def test_names_are_the_closed_set() -> None:
         "service_probe",
         "long_queries",
         "blocking_tree",
+        "cache_hits",
+        "connections",
         "cpu_by_backend",
         "sequential_scans",
         "top_statements",

@@ -5,7 +5,23 @@ A story is the fault and the way to it: `why` says what was wrong, in the remedi
 
 from __future__ import annotations
 
-from simulation.story import Story
+from simulation.story import Fault, Incident, Sort, Story, Wrong
 
-FOUND: dict[str, Story] = {}
+FOUND: dict[str, Story] = {
+    "a frozen replica tells of its effect after the other one has proven it: the invariant counted from there": Story(
+        200183,
+        2,
+        3456000.0,
+        (
+            Incident(number=3, sort=Sort.FOREIGN, service="ledger", at=1166128.5159998992, lasts=402.84182032245883),
+            Incident(number=8, sort=Sort.CURED, service="ledger", at=1598706.6743745366, lasts=0.0),
+        ),
+        (
+            Fault(wrong=Wrong.FREEZE, at=988473.0888960363, lasts=234.69937882891702, where=1, much=2.0),
+            Fault(wrong=Wrong.CRASH, at=1166407.689871943, lasts=389.466382197317, where=1, much=7.0),
+            Fault(wrong=Wrong.FREEZE, at=1168273.5397081512, lasts=33.26363928535832, where=0, much=32.0),
+            Fault(wrong=Wrong.FREEZE, at=1598657.3390023145, lasts=366.07085974554263, where=0, much=49.0),
+        ),
+    ),
+}
 """Why -> story."""
