@@ -176,23 +176,28 @@ def redis(rules: Rules) -> list[Panel]:
     ]
 
 
+def room_on_disk(rules: Rules, title: str) -> Panel:
+    """Free space of each filesystem, as golden signals show it too."""
+    return trend(
+        About(
+            title,
+            "Share of each filesystem that is still free.",
+            "Neither the exporter nor node_exporter sees a filesystem.",
+            unit="percentunit",
+            limits=[
+                rules.below("DiskSpaceLow", "path:filesystem_free:ratio"),
+                rules.below("DiskFull", "path:filesystem_free:ratio"),
+            ],
+        ),
+        Series("min by (path) (path:filesystem_free:ratio{})", "{{path}}"),
+        share=True,
+    )
+
+
 def host(rules: Rules) -> list[Panel]:
     """Disks, and what the engine holds on its own."""
     return [
-        trend(
-            About(
-                "Room on disk",
-                "Share of each filesystem that is still free.",
-                "Neither the exporter nor node_exporter sees a filesystem.",
-                unit="percentunit",
-                limits=[
-                    rules.below("DiskSpaceLow", "path:filesystem_free:ratio"),
-                    rules.below("DiskFull", "path:filesystem_free:ratio"),
-                ],
-            ),
-            Series("min by (path) (path:filesystem_free:ratio{})", "{{path}}"),
-            share=True,
-        ),
+        room_on_disk(rules, "Room on disk"),
         trend(
             About(
                 "Free inodes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from dashboards.backends import room_on_disk
 from dashboards.limits import Rules
 from dashboards.parts import UP_DOWN, YES_NO, About, Panel, Row, Series, alerts, board, chosen, number, trend
 
@@ -178,20 +179,7 @@ def _signals(rules: Rules) -> list[Panel]:
             Series("max by (service) (service:redis_clients_used:ratio{})", "{{service}}"),
             share=True,
         ),
-        trend(
-            About(
-                "Saturation: room on disk",
-                "Share of each filesystem that is still free.",
-                "Neither the exporter nor node_exporter sees a filesystem.",
-                unit="percentunit",
-                limits=[
-                    rules.below("DiskSpaceLow", "path:filesystem_free:ratio"),
-                    rules.below("DiskFull", "path:filesystem_free:ratio"),
-                ],
-            ),
-            Series("min by (path) (path:filesystem_free:ratio{})", "{{path}}"),
-            share=True,
-        ),
+        room_on_disk(rules, "Saturation: room on disk"),
         trend(
             About(
                 "Saturation: requests under way",

@@ -121,6 +121,7 @@ class Metrics:
         self.registry = registry = _Registry(auto_describe=True)
         self._intake(registry)
         self._work(registry)
+        self._state(registry)
         self._footing(registry)
         build = Gauge(
             "prep_remediator_build_info",
@@ -221,7 +222,8 @@ class Metrics:
         for settlement in Settlement:
             self._settled.labels(settlement.value)
 
-    def _footing(self, registry: CollectorRegistry) -> None:
+    def _state(self, registry: CollectorRegistry) -> None:
+        """What is open, what waits, and what holds it back."""
         self._episodes = Gauge("prep_remediator_episodes_open", "Open episodes.", registry=registry)
         self._doubts = Gauge(
             "prep_remediator_doubts_open",
@@ -252,6 +254,9 @@ class Metrics:
         )
         self._books: frozenset[str] = frozenset()
         self._paused = Gauge("prep_remediator_paused", "Active pauses; 0 is not paused.", registry=registry)
+
+    def _footing(self, registry: CollectorRegistry) -> None:
+        """The journal, the loop and the configuration that it stands on."""
         self._journal_failures = Counter(
             "prep_remediator_journal_failures_total",
             "Times that the journal could not be read or written.",
