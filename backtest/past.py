@@ -108,12 +108,10 @@ class Past(Prometheus):
             raise Unusable(1, f"{self.url} holds nothing {between}.", "Ask for a stretch that it was running in.")
         first = seen.spans[0].start
         if first > self.since + max(2 * grid, 300.0):
-            left = max(1, math.floor((self.until - first) / 3600.0))
-            told = f"{left // 24}d" if left >= 48 else f"{left}h"
             raise Unusable(
                 1,
                 f"{self.url} has data from {written(first)} only, {human(first - self.since)} later than asked for.",
-                f"Ask with --since {told}, or keep more there (--storage.tsdb.retention.time).",
+                f"Ask with --since {held(self.until - first)}, or keep more there (--storage.tsdb.retention.time).",
             )
         # A scrape that is late is no gap: an instant query looks back five minutes.
         self.gaps = [gap for gap in gaps(seen.spans, first, self.until) if gap.end - gap.start > 2 * grid]
@@ -257,3 +255,10 @@ def moment(text: str, now: float, option: str) -> float:
     if found.tzinfo is None:
         raise Unusable(2, f"{option}: {text!r} has no zone; write 2026-11-01T00:00:00Z for UTC.")
     return found.timestamp()
+
+
+def held(seconds: float) -> str:
+    """What `--since` can ask of so much data, in one whole unit."""
+    minutes = max(1, math.floor(seconds / 60.0))
+    hours = minutes // 60
+    return f"{hours // 24}d" if hours >= 48 else f"{hours}h" if hours else f"{minutes}m"

@@ -149,6 +149,8 @@ def links(stack: Stack) -> Table:
     table = Table(title="Look around (KEEP=1 leaves it up)", title_justify="left", show_header=False)
     for service in ("prometheus", "alertmanager", "exporter", "remediator", "inbox"):
         table.add_row(service, stack.url(service, {"prometheus": "/alerts", "exporter": "/"}.get(service, "")))
+    table.add_row("its console", stack.url("remediator", "/console"))
+    table.add_row("token for it", str(Path("build/demo/secrets/remediator_api_token")))
     return table
 
 

@@ -73,6 +73,8 @@ def read(config: Path, folder: Path | None) -> Files:
     try:
         settings = parse_settings(_text(config), str(config))
         where = folder or settings.runbooks
+        if not where.is_dir():
+            raise Failure(Exit.USAGE, f"{where} is not a folder.", "Give --runbooks, the folder of the *.yml runbooks.")
         loaded = load_books(where, ACTIONS, DIAGNOSES, settings.prometheus.scrape_interval)
         books = dict(zip(sorted(where.glob("*.yml")), loaded, strict=True))
     except ConfigError as error:

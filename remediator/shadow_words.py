@@ -150,8 +150,8 @@ def _evidence(found: Record) -> Iterable[str]:
         yield f"Wrong {_times(count)}: {AGAINST[kind]}."
     yield (
         f"Really done and proven to have helped: {_times(found.fixed)}, {_times(found.approved)} after a person's yes. "
-        f"It came back soon {_times(found.came_back)}; one target needed it at most "
-        f"{_times(found.recurrence)} within 7 days."
+        f"Came back soon: {_times(found.came_back)}. Most that one target needed it within 7 days: "
+        f"{_times(found.recurrence)}."
     )
     for reason, count in sorted(found.refused.items(), key=lambda pair: (-pair[1], pair[0])):
         yield f"Held back in {_many(count, 'episode')}, since {words(reason)}."

@@ -96,6 +96,7 @@ class Console:
             web.post("/console/storm/end", act(acts.end_storm)),
             web.post("/console/runbooks/{name}/restore", act(acts.restore)),
             *self._static.routes(),
+            web.get("/console/{nowhere:.*}", page(_nowhere)),
         ]
 
     async def run(self) -> None:
@@ -273,6 +274,11 @@ class Console:
             "login", status, about=None, visitor=None, path=request.path, here="", told="", to=to, why=why,
             exposed=exposed, shared=shared,
         )  # fmt: skip
+
+
+async def _nowhere(_: web.Request, __: Visitor) -> web.StreamResponse:
+    """What none of the routes before it is."""
+    raise no(404, "no_page", "The console has no such page.", "See the links above.")
 
 
 async def _to_console(_: web.Request) -> web.StreamResponse:

@@ -241,6 +241,14 @@ async def test_an_answer_reaches_the_episode_with_the_name_of_the_token(side: Si
     assert "Your yes is taken" in (await ada.get(f"/console/episodes/{episode}"))[1]
 
 
+async def test_a_page_that_is_not_there_is_told_in_the_consoles_own_words(ada: Person) -> None:
+    """A mistyped link still has the way back around it."""
+    status, text, headers = await ada.get("/console/episods")
+    assert (status, headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "The console has no such page." in text
+    assert 'href="/console/journal"' in text
+
+
 async def test_a_form_from_elsewhere_does_nothing(side: Side, ada: Person) -> None:
     """Without the session's mark, with another's, from another site, or as something that is no form."""
     episode, number = await question(side)

@@ -17,7 +17,7 @@ from backtest import command
 from backtest.deliveries import GROUP_INTERVAL, Firing, firings, merged, timeline
 from backtest.errors import Unusable
 from backtest.outcome import State, decided
-from backtest.past import moment
+from backtest.past import held, moment
 from backtest.pretended import ASKS, ASSUMED, FAMILIES, actions
 from backtest.spans import Series, Span, gaps, of_points
 from backtest.what_if import GUARDS, NUMBERS, changed, names
@@ -269,3 +269,12 @@ async def test_what_the_settings_forbid_is_refused() -> None:
     listed = made["restart_service"].params_model.model_validate({"service": "engine"})
     assert not (await made["restart_service"].preview(listed)).refusals
     assert json.dumps([dict(item) for item in (await made["restart_service"].preview(listed)).items])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(20.0, "1m"), (320.0, "5m"), (3599.0, "59m"), (7000.0, "1h"), (47 * 3600.0, "47h"), (2e6, "23d")],
+)
+def test_the_advice_asks_for_no_more_than_there_is(seconds: float, said: str) -> None:
+    """A server that is five minutes old has no hour."""
+    assert held(seconds) == said

@@ -15,10 +15,12 @@
     const utc = time.textContent.trim();
     const today = new Date();
     const sameDay = utcDay.format(at) === utcDay.format(today) && day.format(at) === day.format(today);
+    time.title = utc;
+    time.replaceChildren((sameDay ? "" : day.format(at) + " ") + clock.format(at));
+    if (at.getTimezoneOffset() === 0) return;
     const small = document.createElement("small");
     small.textContent = sameDay ? utc.slice(11) : utc;
-    time.title = utc;
-    time.replaceChildren((sameDay ? "" : day.format(at) + " ") + clock.format(at) + " ", small);
+    time.append(" ", small);
   }
 
   function left(seconds) {
