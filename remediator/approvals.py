@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from remediator.api import Api, Handler
@@ -22,8 +21,6 @@ from remediator.api_models import Because, Decline, Yes
 from remediator.handling import caller_of, read_body
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Approval
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass

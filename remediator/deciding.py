@@ -14,7 +14,7 @@ from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, BY_HAND, Case, bounds
 from remediator.ledger import Approval, Command, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
-from remediator.sameness import digest_of, same
+from remediator.sameness import digest_of, digest_of_target, same
 from remediator.steps import (
     RETRY,
     STANDING,
@@ -100,7 +100,7 @@ def _allowed(view: View, case: Case, world: World) -> Step:
 
 def _told(ledger: Ledger, rung: Rung, world: World) -> bool:
     """Has the shadow said so? Of another container or query it says it anew, as a person would be asked anew."""
-    same = ledger.would_act_digest in ("", digest_of(rung, world))
+    same = ledger.would_act_digest in ("", digest_of_target(rung, world))
     return rung.name in ledger.would_act and same
 
 

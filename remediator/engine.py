@@ -29,7 +29,7 @@ from remediator.planner import next_step
 from remediator.ports import Diagnoses, People, Sight
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
-from remediator.sameness import digest_of
+from remediator.sameness import digest_of_target
 from remediator.settings import Settings
 from remediator.steps import (
     Allowed,
@@ -216,7 +216,7 @@ class Engine(Acting):
         """Write down what is not done: by a shadow, before a person's yes, or for a while."""
         match step:
             case WouldAct(rung, world):
-                data = self._proposal(rung, world) | {"digest": digest_of(rung, world)}
+                data = self._proposal(rung, world) | {"digest": digest_of_target(rung, world)}
                 await self.episodes.append(run, Kind.WOULD_ACT, data)
             case Allowed(rung, waits):
                 await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits})

@@ -25,6 +25,7 @@ class Facts:
     unproven          of `holds` those that act or are being proven: the others are with people
     open_firing       open episodes that have a runbook and fire
     hold_off_until    no intent before: unclean start, clock step; None when there is no reason to wait
+    hold_off_why      the latest such reason, as a phrase
     head_at           time of the newest event; 0.0 in an empty journal
     storm             the latched storm as a phrase, None while there is none
     storm_overridden  a person has ended the storm, and the number of open episodes has not been low since
@@ -57,6 +58,7 @@ class Facts:
     fixed_lately: int = 0
     unproven: tuple[str, ...] = ()
     regressed: str = ""
+    hold_off_why: str = ""
 
 
 def calm(now: float, mode: str) -> Facts:

@@ -131,7 +131,7 @@ def recovering(case: Case) -> Refusal | None:
         left = human(until - case.now)
         return Refusal(
             Reason.RECOVERING,
-            f"Starting nothing for {left}: the last run did not end cleanly, or the clock was stepped.",
+            f"Starting nothing for {left}: {case.facts.hold_off_why or 'an effect may be under way unseen'}.",
             until,
         )
     return None

@@ -47,7 +47,7 @@ def look_back(
 
     histories  events of each episode, from `opened` on
     own        the journal's own stream (`events.OWN`)
-    books      by digest and by name; the digest goes first
+    books      by digest, and by name for episodes that do not tell theirs
     """
     ledgers = {name: fold(events) for name, events in histories.items()}
     alerts: dict[tuple[str, str], list[Ledger]] = {}
@@ -59,7 +59,7 @@ def look_back(
     found = []
     for name, ledger in ledgers.items():
         if ledger.runbook is not None and ledger.command is None:
-            book = books.get(ledger.digest or "") or books.get(ledger.runbook)
+            book = books.get(ledger.digest or ledger.runbook)
             found.append(_seen(histories[name], ledger, book, around))
     found.sort(key=lambda one: (one.opened_at, one.episode))
     return tuple(_within_limits(list(_returning(found, numbers.returns_within))))
@@ -177,6 +177,7 @@ def _against(
     """What was found within the watch after the proposal, each kind once, the earliest of it."""
     until = proposal.at + around.numbers.watch
     found = [one for one in _in_episode(events, proposal) if one.at <= until]
+    found += _declined(events)
     found += [one for one in _elsewhere(ledger, book, around) if proposal.at < one.at <= until]
     if person is not None:  # that the target changed is explained by who did it through us
         found = [one for one in found if one.kind is not Wrong.TARGET_CHANGED]
@@ -193,10 +194,15 @@ def _in_episode(events: Sequence[Event], proposal: Proposal) -> Iterable[Against
         acted = acted or event.kind is Kind.INTENT
         if event.kind is Kind.REFUSED and not acted and event.data["reason"] in AFTERWARDS:
             yield Against(AFTERWARDS[event.data["reason"]], event.at, event.data["sentence"])
-        elif event.kind is Kind.DECLINED:
-            yield Against(Wrong.PERSON_SAID_NO, event.at, f"{event.data['who']} declined it: {event.data['reason']}")
         elif event.kind is Kind.WOULD_ACT and event.at > proposal.at:  # a question is bound to what it is about
             yield Against(Wrong.ANOTHER_TARGET, event.at, f"it would have been this by then: {event.data['summary']}")
+
+
+def _declined(events: Sequence[Event]) -> Iterable[Against]:
+    """A person's no to the question counts whenever it comes: to be woken takes its time."""
+    for event in events:
+        if event.kind is Kind.DECLINED:
+            yield Against(Wrong.PERSON_SAID_NO, event.at, f"{event.data['who']} declined it: {event.data['reason']}")
 
 
 def _elsewhere(ledger: Ledger, book: Runbook | None, around: Backdrop) -> Iterable[Against]:

@@ -115,6 +115,9 @@ class Loop:
             # not renewed any more: should this fail as well, the lease runs out and it is claimed anew
             await self._try(functools.partial(self._give_back, claim.episode))
         finally:
+            # Before the loop wakes: it counts the free places, and this is one.
+            if (turn := asyncio.current_task()) is not None:
+                self._running.discard(turn)
             self.engine.journal.wake.set()
 
     async def _give_back(self, episode: str) -> None:

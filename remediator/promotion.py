@@ -15,6 +15,7 @@ from math import exp, lgamma, log, log1p
 from typing import Literal
 
 from remediator.events import Event, Kind
+from remediator.facts import RECURRENCE_WINDOW
 from remediator.narrative import line
 from remediator.runbooks import MODES, Mode, Runbook
 from remediator.settings import Promotion
@@ -22,7 +23,6 @@ from remediator.shadow import Came, Seen, Wrong
 
 NO_DEEDS = {"mode", "title", "hand_over", "not_automated"}
 """Fields of a runbook that change nothing of what it does, or when."""
-WEEK = 7 * 86400.0
 CONFIDENCE = 0.95
 
 
@@ -164,9 +164,13 @@ def _acted(seen: Sequence[Seen], about: About) -> Sequence[Seen]:
 
 
 def _same_deeds(one: Runbook | None, other: Runbook | None) -> bool:
-    """Would both do the same at the same time? Where one is not at hand, nothing says otherwise."""
-    if one is None or other is None:
+    """Would both do the same at the same time? Nothing says otherwise where none is loaded now (`other`); of an episode
+    whose own (`one`) is not at hand any more nothing is concluded.
+    """
+    if other is None:
         return True
+    if one is None:
+        return False
     return one.model_dump(exclude=NO_DEEDS) == other.model_dump(exclude=NO_DEEDS)
 
 
@@ -180,7 +184,7 @@ def most_in_a_week(proposed: Iterable[Seen]) -> int:
     for one in proposed:
         if one.proposal is not None:
             times.setdefault(one.proposal.resource, []).append(one.proposal.at)
-    counts = (sum(at - WEEK < each <= at for each in mine) for mine in times.values() for at in mine)
+    counts = (sum(at - RECURRENCE_WINDOW < each <= at for each in mine) for mine in times.values() for at in mine)
     return max(counts, default=0)
 
 

@@ -124,9 +124,17 @@ async def connected(
         raise Transient(f"{where} did not let us in within {limit:g} s{why}") from error
     try:
         yield link
+    except RemediatorError:
+        _give_back(redis, link)  # refused, and every answer was read: it may be the only way in
+        raise
     except BaseException:
         link.close()
         raise
+    _give_back(redis, link)
+
+
+def _give_back(redis: Redis, link: Link) -> None:
+    """The kept one is kept on while no answer is missing on it; any other is closed."""
     if link.lent and link.whole and key_of(redis) not in SPARE:
         SPARE[key_of(redis)] = link
     else:
@@ -192,7 +200,7 @@ async def _open(redis: Redis, where: str) -> tuple[asyncio.StreamReader, asyncio
     try:
         context = ssl.create_default_context(cafile=redis.ca_file) if redis.tls else None
         return await asyncio.open_connection(redis.host, redis.port, ssl=context)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a host that can be no name
         raise Transient(f"{where} takes no connection: {describe(error)}") from error
 
 

@@ -3,7 +3,7 @@
 At `maxclients` Redis turns everybody away, us too, and just then somebody's leaked connections want closing. So the
 remediator holds one and lends it to whatever must look or act when it is turned away (`redis_link.connected`); it
 guards and fences nothing less. The direct probe never uses it: that asks whether a client is let in. It costs each
-server one connection for each replica of the remediator. Nothing is sent on it but PING.
+server one connection for each replica of the remediator. Now and then it is named anew: that asks whether it lives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 
 import structlog
 
-from remediator.errors import RemediatorError
 from remediator.redis_link import SPARE, Link, key_of, lend, open_once
 from remediator.settings import Redis, Settings
 
@@ -44,17 +43,18 @@ async def keep(settings: Callable[[], Settings], every: float = EVERY, oldest: f
 async def _looked_after(redis: Redis, old: bool) -> bool:
     """Ask whether it still answers, and open one where there is none; True for a new one.
 
-    An old one stays when no new one can be had: it may be the only way in.
+    An old one stays when no new one can be had: it may be the only way in. Whatever goes wrong here (a host that is no
+    name, a password that is no text) is told by who needs the connection; a convenience must not end the process.
     """
     key = key_of(redis)
-    kept = await lend(redis)
-    if kept is not None:
-        SPARE[key] = kept
-        if not old:
-            return False
     try:
+        kept = await lend(redis)
+        if kept is not None:
+            SPARE[key] = kept
+            if not old:
+                return False
         fresh = await open_once(redis)
-    except RemediatorError as error:
+    except Exception as error:  # noqa: BLE001 - see above
         log.debug("no connection can be kept", where=f"Redis {redis.host}:{redis.port}", why=str(error))
         return False
     fresh.lent = True

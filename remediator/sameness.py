@@ -24,10 +24,18 @@ def digest_of(rung: Rung, world: World) -> str:
 
 def digest_of_preview(rung: Rung, preview: Preview) -> str:
     """The same, where there is only a preview."""
-    items = sorted(json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in preview.items)
     # A yes to what loses nothing is none to what has come to lose something; how much changes from look to look.
-    what = json.dumps([rung.name, rung.action, preview.resource, items, *(["loses"] if preview.asks else [])])
-    return hashlib.sha256(what.encode()).hexdigest()
+    return _digest(rung, preview, ["loses"] if preview.asks else [])
+
+
+def digest_of_target(rung: Rung, world: World) -> str:
+    """What would be acted on and nothing else: the same while it is the same container or session. "" without one."""
+    return "" if world.preview is None else _digest(rung, world.preview, [])
+
+
+def _digest(rung: Rung, preview: Preview, more: list[str]) -> str:
+    items = sorted(json.dumps([(name, item[name]) for name in IDENTITY if name in item]) for item in preview.items)
+    return hashlib.sha256(json.dumps([rung.name, rung.action, preview.resource, items, *more]).encode()).hexdigest()
 
 
 def same(last: Attempt | None, world: World) -> bool:

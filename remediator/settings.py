@@ -465,3 +465,5 @@ def secret(path: Path) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise ConfigError([Fault(str(path), f"secret cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), "secret is no text", "write it as UTF-8")]) from error

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from remediator import openapi
 from remediator.api import Api
 from remediator.api_models import Promote
-from remediator.events import OWN, Event
+from remediator.events import OWN, Event, Kind
 from remediator.handling import caller_of, named, no, read_body
 from remediator.journal import Journal, Promoted
 from remediator.promotion import Record, supports
@@ -119,7 +119,8 @@ class Shadow:
 
     async def _bodies(self, histories: Mapping[str, Sequence[Event]]) -> dict[str, Runbook]:
         """The runbooks that the episodes were decided on, as the journal keeps them."""
-        digests = {event.data.get("digest") for events in histories.values() for event in events[:1]}
+        told = (Kind.OPENED, Kind.MATCHED)
+        digests = {event.data.get("digest") for events in histories.values() for event in events if event.kind in told}
         if len(self._documents) > DOCUMENTS:
             self._documents.clear()
         for digest in digests - self._documents.keys() - {None}:

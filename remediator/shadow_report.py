@@ -59,7 +59,8 @@ def report(past: Past, numbers: Promotion, only: Collection[str] = ()) -> Report
     """Look back at everything; `only` keeps these runbooks, empty: all."""
     own = past.histories.get(OWN, ())
     episodes = {name: events for name, events in past.histories.items() if name != OWN}
-    seen = look_back(episodes, own, {**past.books, **past.documents}, numbers, past.now)
+    loaded = {key: book for name, book in past.books.items() for key in (name, book.digest())}
+    seen = look_back(episodes, own, {**loaded, **past.documents}, numbers, past.now)
     names = sorted({*past.books, *(one.runbook for one in seen)})
     if only:
         names = [name for name in names if name in only]

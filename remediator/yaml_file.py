@@ -24,7 +24,7 @@ def mapping(text: str, where: str, what: str, remedy: str = "") -> dict[str, Any
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the others: a date or number that is none, depth
         raise ConfigError([Fault(_place(where, error), f"not YAML: {' '.join(str(error).split())}")]) from error
     if node is None or not isinstance(data, dict):
         raise ConfigError([Fault(where, f"{what} is a mapping", remedy)])
@@ -52,6 +52,6 @@ def _repeated(node: yaml.Node, where: str, path: tuple[str, ...], seen: set[int]
             yield from _repeated(item, where, (*path, str(index)), seen)
 
 
-def _place(where: str, error: yaml.YAMLError) -> str:
+def _place(where: str, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return where if mark is None else f"{where}:{mark.line + 1}"

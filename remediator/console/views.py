@@ -142,7 +142,7 @@ class Views:
         journal = self.api.journal
         effects = (await journal.effects(await journal.now() - EFFECTS)).get(name)
         demoted = next((one for one in await journal.demoted() if one.runbook == name), None)
-        latest = await journal.page(Wanted(kinds=("opened",), runbook=name), None, 20)
+        latest = (await journal.page(Wanted(kinds=("opened",), runbook=name), None, 20)).events
         return self.show(request, visitor, "runbook", book=book, effects=effects, demoted=demoted, latest=latest)
 
     async def shadow(self, request: web.Request, visitor: Visitor) -> web.Response:
@@ -183,13 +183,13 @@ class Views:
         """Events of everything, the newest first, a page at a time."""
         wanted, days = await self._wanted(request)
         found = await self.api.journal.page(wanted, _place(request), A_PAGE)
-        older = f"{found[-1].at!r}_{found[-1].episode}_{found[-1].seq}" if len(found) == A_PAGE else ""
+        older = "_".join((repr(found.older[0]), found.older[1], str(found.older[2]))) if found.older else ""
         asked = {name: request.query[name] for name in FILTERS if request.query.get(name)}
         return self.show(
             request,
             visitor,
             "journal",
-            events=[(event.episode, entry(event)) for event in found],
+            events=[(event.episode, entry(event)) for event in found.events],
             older=older,
             asked=asked,
             days=days,
@@ -207,17 +207,17 @@ class Views:
         headers = HEADERS | {"Content-Disposition": 'attachment; filename="journal.jsonl"'}
         response = web.StreamResponse(headers=headers | {"Content-Type": "application/x-ndjson; charset=utf-8"})
         async with self._exports:
-            place, left = None, MOST_EXPORTED
-            found = await self.api.journal.page(wanted, place, A_PIECE)  # what fails now is still said as a page
+            left = MOST_EXPORTED
+            found = await self.api.journal.page(wanted, None, A_PIECE)  # what fails now is still said as a page
             await response.prepare(request)
             try:
-                while found and left > 0:
-                    lines = [
-                        json.dumps({"episode": event.episode, "id": event.id, **event_line(event)}) for event in found
-                    ]
-                    await response.write("".join(f"{line}\n" for line in lines).encode())
-                    place, left = (found[-1].at, found[-1].episode, found[-1].seq), left - len(found)
-                    found = await self.api.journal.page(wanted, place, A_PIECE)
+                while True:
+                    told = ({"episode": event.episode, "id": event.id, **event_line(event)} for event in found.events)
+                    await response.write("".join(f"{json.dumps(line)}\n" for line in told).encode())
+                    left -= len(found.events)
+                    if found.older is None or left <= 0:
+                        break
+                    found = await self.api.journal.page(wanted, found.older, A_PIECE)
                 await response.write_eof()
             except (JournalError, ConnectionError) as error:
                 log.warning("export broke off", why=str(error))

@@ -279,6 +279,7 @@ class Replica:
             mode=self._mode,
             live=LIVE_LEASES * self._lease,
             hold_left=self._hold_until - self._clock.boottime(),
+            hold_why=self.hold_off_why,
             stopped=f"the journal has lost events: {self._witness.regressed}"
             if self._witness is not None and self._witness.regressed
             else "",

@@ -129,6 +129,7 @@ class Asked:
     mode: str
     live: float
     hold_left: float = 0.0
+    hold_why: str = ""
     stopped: str = ""
     service: str = ""
 
@@ -161,6 +162,7 @@ def facts(tx: Tx, asked: Asked) -> Facts:
         unproven=tuple(dict.fromkeys(row.episode for row in others if row.open and row.verdict is None)),
         open_firing=counts.open_firing,
         hold_off_until=now + asked.hold_left if asked.hold_left > 0 else None,
+        hold_off_why=asked.hold_why,
         head_at=head,
         storm=states.storm,
         storm_overridden=states.storm_overridden,

@@ -67,7 +67,8 @@ _SILENT = text(
 _STANDBYS = text(
     "SELECT coalesce(string_agg(application_name, ', ' ORDER BY application_name), '') FROM pg_stat_replication "
     "WHERE coalesce(state, 'streaming') IN ('streaming', 'catchup', 'startup') "
-    "AND current_setting('synchronous_standby_names') = ''"
+    # A base backup streams as well, but nobody fails over to it.
+    "AND application_name <> 'pg_basebackup' AND current_setting('synchronous_standby_names') = ''"
 )
 
 

@@ -82,6 +82,14 @@ Place = tuple[float, str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """Events of one piece of the journal. `older` is where the next one begins, None when this was the last."""
+
+    events: tuple[Event, ...]
+    older: Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class Effects:
     """What a runbook's attempts came to. `open` are those whose end is not known; `last_at` UNIX seconds."""
 
@@ -102,7 +110,7 @@ class Readings(Replica):
         """Another value after any event, episode opened or closed, or pause over. Cheap: it is asked each second."""
         return await self._store.read(pulse)
 
-    async def page(self, wanted: Wanted, before: Place | None, most: int) -> list[Event]:
+    async def page(self, wanted: Wanted, before: Place | None, most: int) -> Page:
         """At most `most` events, the newest first; those of newer programs are left out."""
         return await self._store.read(lambda tx: page(tx, wanted, before, most))
 
@@ -128,14 +136,15 @@ def pulse(tx: Tx) -> tuple[object, ...]:
     return newest, tuple(tx.rows(_OPEN)[0]), paused
 
 
-def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> list[Event]:
-    """See `Readings.page`."""
+def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> Page:
+    """See `Readings.page`. What is left out counts: else a page would look like the last one."""
     found = []
     many = wanted.runbook is not None and len(tx.rows(_BOOKS_EPISODES, {"book": wanted.runbook})) > FEW
-    for row in tx.rows(*_asked(wanted, before, most, many)):
+    rows = tx.rows(*_asked(wanted, before, most, many))
+    for row in rows:
         with contextlib.suppress(Unknown):
             found.append(read(*row))
-    return found
+    return Page(tuple(found), (rows[-1].at, rows[-1].episode, rows[-1].seq) if len(rows) == most else None)
 
 
 def _asked(

@@ -24,6 +24,7 @@ from remediator.actions.redis_guard import mark
 from remediator.errors import Permanent, Transient
 from remediator.probing import probe
 from remediator.reasons import Reason
+from remediator.redis_link import SPARE, connected
 from remediator.settings import Settings
 from remediator.world import Health
 from tests.integration.adapting import CLOCK, call_of
@@ -546,3 +547,20 @@ async def _answered(server: RedisServer) -> None:
             return
         await asyncio.sleep(0.02)
     raise AssertionError("it never said that it loads")
+
+
+async def test_what_cannot_be_kept_ends_nothing(config: Settings, tmp_path: Path) -> None:
+    """A host that is no name, a password that is no text: told by who needs a connection, while the keeping goes on."""
+    (one,) = config.redis.values()
+    binary = tmp_path / "password"
+    binary.write_bytes(b"\xff\xfe")
+    for changes in ({"host": "redis..local"}, {"password_file": binary}):
+        ill = config.model_copy(update={"redis": {SERVICE: one.model_copy(update=changes)}})
+        keeping = asyncio.ensure_future(redis_spare.keep(lambda ill=ill: ill, every=0.05))
+        await asyncio.sleep(0.3)
+        assert not keeping.done(), changes
+        assert not SPARE
+        keeping.cancel()
+        with pytest.raises((Permanent, Transient)):
+            async with connected(ill.redis[SERVICE]):
+                pass

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from remediator.events import Event, Kind
 from remediator.journal import Journal, Place, Wanted
+from remediator.journal.transaction import Tx
 from tests.support.episodes import deliver, write
 from tests.support.http_side import open_journal
 from tests.unit.cases import NOW, History
@@ -27,10 +29,12 @@ async def whole(journal: Journal, wanted: Wanted, most: int) -> list[Event]:
     """Page by page to the beginning."""
     found: list[Event] = []
     place: Place | None = None
-    while part := await journal.page(wanted, place, most):
-        found += part
-        place = (part[-1].at, part[-1].episode, part[-1].seq)
-    return found
+    while True:
+        part = await journal.page(wanted, place, most)
+        found += part.events
+        if part.older is None:
+            return found
+        place = part.older
 
 
 async def test_pages_hold_every_event_once_in_order(journal: Journal) -> None:
@@ -46,6 +50,18 @@ async def test_pages_hold_every_event_once_in_order(journal: Journal) -> None:
     assert every == sorted(every, key=lambda event: (event.at, event.episode, event.seq), reverse=True)
     for most in (1, 3, 10):
         assert await whole(journal, Wanted(), most) == every
+
+
+async def test_what_a_newer_program_wrote_ends_no_page(journal: Journal) -> None:
+    """It is left out, and what is older follows all the same."""
+    episodes = [await write(journal, History(), f"s{number}") for number in range(4)]
+
+    def newer(tx: Tx) -> None:
+        tx.run(text(f"UPDATE events SET kind = 'teleported' WHERE episode <> '{min(episodes)}'"))
+
+    await journal._store.write(newer)
+    for most in (1, 2, 3, 4):
+        assert [event.episode for event in await whole(journal, Wanted(), most)] == [min(episodes)]
 
 
 async def test_filters_hold_together(journal: Journal) -> None:

@@ -93,3 +93,17 @@ async def test_an_episode_that_is_due_again_before_its_turn_is_over_ends_nothing
             go_on.set()
     assert len(set(turns)) == 1
     assert loop._running == set()
+
+
+async def test_a_place_is_free_before_the_loop_looks_for_the_next_episode(tmp_path: Path) -> None:
+    """Else the seventeenth would wait for the next poll, in a storm above all."""
+    async with process(SimWorld(5), tmp_path / "j.db") as (engine, journal):
+        loop = Loop(engine, lambda row: [])
+        journal.wake.clear()
+        turn = asyncio.ensure_future(loop._drive(Claim("e" * 32, 1, False, 1)))  # of no episode: it ends at once
+        loop._running.add(turn)
+        turns = []
+        await journal.wake.wait()
+        turns.append(set(loop._running))
+        await asyncio.gather(turn, return_exceptions=True)
+    assert turns == [set()]

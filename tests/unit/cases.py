@@ -96,6 +96,10 @@ def proof_look(good: bool | None, at: float, probe: Health | None = None) -> Pro
     return ProofLook(at, (CheckSample("fast", value, good, "value"),), found, "")
 
 
+DIGEST = book().digest()
+"""Of the runbook that a `History` is decided on."""
+
+
 class History:
     """Builds an episode's events one by one: `History().add(Kind.X, 5.0, key=value).ledger`."""
 
@@ -108,7 +112,7 @@ class History:
             received_at=opened_at,
             target={"service": "engine"},
             runbook="engine-slow",
-            digest="d",
+            digest=DIGEST,
         )
 
     def add(self, kind: Kind, at: float, **data: Any) -> History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from remediator.reasons import Reason
 from remediator.settings import Promotion
 from remediator.shadow import AFTERWARDS, Came, Seen, Wrong
 from remediator.shadow_report import Past, report
-from tests.unit.cases import NOW, History, book
+from tests.unit.cases import DIGEST, NOW, History, book
 from tests.unit.test_shadow_report import ASKED, CLEARED, PROPOSED, history, named
 
 BOOK = book()
@@ -32,7 +33,7 @@ def back(
     *told: Sequence[Event], own: Sequence[Event] = (), books: Sequence[str] = ("engine-slow",)
 ) -> tuple[Seen, ...]:
     histories = {events[0].episode: events for events in told}
-    return look_back(histories, own, dict.fromkeys(books, BOOK), NUMBERS, NOW)
+    return look_back(histories, own, dict.fromkeys([*books, DIGEST] if books else [], BOOK), NUMBERS, NOW)
 
 
 def test_a_shadow_is_held_to_the_cooldown_that_it_never_charges() -> None:
@@ -136,9 +137,11 @@ def test_the_budget_is_counted_since_the_last_restore() -> None:
         told[f"e{number}"] = named(f"e{number}", made.verdict(at + 300, verdict, f"{number:032x}"))
     back_again = {"runbook": "engine-slow", "who": "ada", "reason": "mended"}
     told[OWN] = [Event("f" * 32, OWN, 1, Kind.RESTORED, NOW - 35 * DAY, back_again)]
-    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}), NUMBERS).records
+    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}, documents={DIGEST: BOOK}), NUMBERS).records
     assert (record.acted, record.failed) == (3, 1)
-    (record,) = report(Past(NOW, 0.0, told, books={BOOK.name: BOOK}, budget=(1, 1)), NUMBERS).records
+    (record,) = report(
+        Past(NOW, 0.0, told, books={BOOK.name: BOOK}, documents={DIGEST: BOOK}, budget=(1, 1)), NUMBERS
+    ).records
     assert (record.acted, record.failed) == (1, 0)
 
 
@@ -153,3 +156,25 @@ def test_a_question_that_was_asked_again_is_not_wrong() -> None:
     shadow = history("a", at).add(Kind.WOULD_ACT, at + 30, **PROPOSED).add(Kind.WOULD_ACT, at + 90, **PROPOSED)
     (seen,) = back(named("a", shadow.add(Kind.CLOSED, at + 3000, **CLEARED)))
     assert [one.kind for one in seen.against] == [Wrong.ANOTHER_TARGET]
+
+
+def test_a_version_that_is_not_at_hand_is_no_evidence_for_the_loaded_one() -> None:
+    """Its body was lost, or cannot be read any more: what it would have done is not what is loaded now."""
+    told = moment("a", 200)
+    told[0] = replace(told[0], data={**told[0].data, "digest": "lost"})
+    past = Past(NOW, 0.0, {"a": told}, books={BOOK.name: BOOK})
+    (record,) = report(past, NUMBERS).records
+    assert (record.episodes, record.others) == (0, 1)
+    (record,) = report(replace(past, histories={"a": moment("a", 200)}), NUMBERS).records
+    assert (record.episodes, record.others) == (1, 0)
+
+
+def test_a_no_counts_whenever_it_is_said() -> None:
+    """Whoever is woken declines after eleven minutes: that speaks against it as one of the first minute does."""
+    at = NOW - 4 * 3600.0
+    for minutes in (1, 11, 29):
+        made = history("a", at).add(Kind.NEEDS_APPROVAL, at + 30, **ASKED)
+        made.add(Kind.DECLINED, at + 30 + minutes * 60, approval="x", who="ada", reason="a deployment")
+        (seen,) = back(named("a", made.add(Kind.CLOSED, at + 3600, **CLEARED)))
+        assert [one.kind for one in seen.against] == [Wrong.PERSON_SAID_NO], minutes
+        assert seen.wrong

@@ -10,7 +10,7 @@ from remediator.actions.base import Risk
 from remediator.events import Kind
 from remediator.planner import next_step
 from remediator.reasons import Reason
-from remediator.sameness import digest_of
+from remediator.sameness import digest_of_target
 from remediator.steps import (
     AskApproval,
     Close,
@@ -71,9 +71,11 @@ def test_shadow_writes_again_about_another_target() -> None:
     """A container that was replaced since is another one, and that must be seen in the journal; its measures are not."""
     shadow = facts(strictest_mode="shadow")
     rung = book().ladder[0]
-    history = History().diagnosed().add(Kind.WOULD_ACT, NOW, rung="mild", digest=digest_of(rung, world()))
+    history = History().diagnosed().add(Kind.WOULD_ACT, NOW, rung="mild", digest=digest_of_target(rung, world()))
     measured = world(preview=preview(items=({"id": "c1", "cpu": 0.9},)))
     assert isinstance(next_step(view(history, world=measured, facts=shadow)), Wait)
+    losing = world(preview=preview(asks="what is in memory would be lost"))
+    assert isinstance(next_step(view(history, world=losing, facts=shadow)), Wait)
     replaced = world(preview=preview(items=({"id": "c2"},)))
     assert isinstance(next_step(view(history, world=replaced, facts=shadow)), WouldAct)
 

@@ -71,6 +71,13 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     assert refused(tmp_path).startswith(f"book.yml:{line}: ladder.1.attempts: is there twice (keep one; ")
 
 
+@pytest.mark.parametrize("value", ["2024-13-45", "!!int x", "[" * 3000], ids=["date", "number", "depth"])
+def test_what_yaml_itself_cannot_read(tmp_path: Path, value: str) -> None:
+    """A fault of the file like any other, not of the program."""
+    (tmp_path / "book.yml").write_text(f"{RUNBOOK}extra: {value}\n")
+    assert "not YAML" in refused(tmp_path)
+
+
 def test_a_key_of_the_settings_that_stands_twice(tmp_path: Path) -> None:
     """Two modes: nobody can say which one was meant."""
     with pytest.raises(ConfigError) as caught:
