@@ -72,7 +72,7 @@ class Access:
     def vouched(self, request: web.Request) -> Caller | None:
         """The person that a trusted proxy names in its header; None without such a proxy, header or person."""
         proxy = self.proxy(request)
-        name = request.headers.get(proxy.user_header) if proxy is not None and proxy.user_header else None
+        name = _only(request, proxy.user_header) if proxy is not None and proxy.user_header else ""
         return self.operators().person(name) if name else None
 
     def proxy(self, request: web.Request) -> ConsoleProxy | None:
@@ -86,7 +86,8 @@ class Access:
 
     def address(self, request: web.Request) -> str:
         """Where it comes from: what a trusted proxy saw last, else the connection's other end."""
-        forwarded = request.headers.get("X-Forwarded-For", "") if self.proxy(request) is not None else ""
+        lines = request.headers.getall("X-Forwarded-For", ()) if self.proxy(request) is not None else ()
+        forwarded = ",".join(lines)  # a proxy may add a line of its own below what the client has sent
         return forwarded.rpartition(",")[2].strip()[:64] or request.remote or "unknown"
 
     # -- the connection ---------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class Access:
         """Is it encrypted, here or up to a trusted proxy?"""
         if request.transport is not None and request.transport.get_extra_info("sslcontext") is not None:
             return True
-        proto = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+        proto = _only(request, "X-Forwarded-Proto").lower()
         return self.proxy(request) is not None and proto == "https"
 
     def exposed(self, request: web.Request) -> bool:
@@ -135,3 +136,9 @@ def genuine(visitor: Visitor, given: str | None) -> None:
     if given is None or not hmac.compare_digest(given.encode("utf-8", "replace"), visitor.session.csrf.encode()):
         do = "Go back, reload the page and do it again; nothing was done."
         raise no(403, "csrf", "This form is not one of this session's pages.", do)
+
+
+def _only(request: web.Request, name: str) -> str:
+    """A header that is there once; "" where it is not, or more than once: then one line is not the proxy's."""
+    lines = request.headers.getall(name, ())
+    return lines[0].strip() if len(lines) == 1 else ""

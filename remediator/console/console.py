@@ -39,7 +39,7 @@ from remediator.shadow_report import Report
 
 log = structlog.get_logger(__name__)
 
-NEXT = re.compile(r"/(console|alerts)(/[A-Za-z0-9._~-]+)*/?(\?[A-Za-z0-9._~=&%+-]*)?")
+NEXT = re.compile(r"/(console|alerts)(/[A-Za-z0-9._~-]+)*/?(\?[A-Za-z0-9._~=&%+:-]*)?")
 MOST_FIELDS = 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Page = Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]
@@ -64,11 +64,12 @@ class Console:
         self._access = Access(lambda: of().console, lambda: api.operators, self._sessions)
         self._static = Static()
         self._renderer = Renderer(self._static)
-        self._gatherer = Gatherer(api.journal, api.decisions, api.ready, pause_file, clock.boottime)
+        self.live = Live(api.journal)
+        version = lambda: self.live.version  # noqa: E731 - short
+        self._gatherer = Gatherer(api.journal, api.decisions, api.ready, pause_file, clock.boottime, version)
         graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
         self._views = Views(api, self._gatherer, graphs, self._renderer, report, of)
         self._acts = Acts(api.decisions)
-        self.live = Live(api.journal)
 
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
@@ -142,7 +143,6 @@ class Console:
                 request[CALLER] = visitor.caller
                 went = await handler(request, visitor, form)
                 visitor.session.tell(went.said, went.to)
-                self._gatherer.forget()
                 self.live.publish()
                 raise web.HTTPSeeOther(went.to, headers=HEADERS)
 

@@ -30,6 +30,7 @@ LONGEST = 86400.0  # seconds; of a longer episode the latest part
 KEEP = 10.0  # seconds for which a line is good
 MOST_KEPT = 64
 AT_ONCE = 4
+WAIT = 8.0  # seconds for a line, the wait for its turn among the AT_ONCE included: below what a page may take
 MARKS: Mapping[Kind, tuple[str, str]] = {
     Kind.OPENED: ("A", "alert"),
     Kind.NEEDS_APPROVAL: ("?", "asks a person"),
@@ -158,15 +159,18 @@ class Graphs:
     async def line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         """The line, or why there is none. Bounded by the timeout of Prometheus; never raises for its silence."""
         key = (ledger.episode, events[-1].seq)
-        async with self._few:
-            kept = self._kept.get(key)
-            if kept is not None and self._clock() - kept[0] < KEEP:
-                return kept[1]
-            found = await self._line(ledger, events, closed_at, now)
-            while len(self._kept) >= MOST_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = (self._clock(), found)
-            return found
+        try:
+            async with asyncio.timeout(WAIT), self._few:
+                kept = self._kept.get(key)
+                if kept is not None and self._clock() - kept[0] < KEEP:
+                    return kept[1]
+                found = await self._line(ledger, events, closed_at, now)
+        except TimeoutError:
+            return f"Prometheus did not answer within {WAIT:g} s, or too many lines are asked for."
+        while len(self._kept) >= MOST_KEPT:
+            self._kept.pop(next(iter(self._kept)))
+        self._kept[key] = (self._clock(), found)
+        return found
 
     async def _line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         of = self._settings()

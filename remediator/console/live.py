@@ -23,7 +23,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY = 1.0  # seconds
 ALIVE_EVERY = 15.0  # seconds between two signs of life; also how long a session that ended may still be told
-MOST_STREAMS, MOST_EACH = 100, 12  # of all people, of one person
+MOST_STREAMS = 100
+MOST_EACH = 4  # of one person: a browser has six connections to us in all, and an answer to a question needs one
 GONE_EVERY = 1.0  # seconds from one look whether the reader is still there to the next
 WRITE_WITHIN = 10.0  # seconds until a reader that takes nothing is let go
 AGAIN_AFTER = 3000  # milliseconds until a browser asks again

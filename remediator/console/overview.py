@@ -64,7 +64,7 @@ class Overview:
 
 
 class Gatherer:
-    """Keeps what it found for a second: fifty who look cost as much as one."""
+    """Keeps what it found for a second, or until `version` says that something changed: fifty cost as much as one."""
 
     def __init__(
         self,
@@ -73,30 +73,27 @@ class Gatherer:
         ready: Callable[[], Awaitable[Sequence[Footing]]],
         pause_file: Callable[[], bool],
         clock: Callable[[], float],
+        version: Callable[[], int],
     ) -> None:
         self._journal, self._decisions, self._ready = journal, decisions, ready
-        self._pause_file, self._clock = pause_file, clock
-        self._kept: dict[int, tuple[float, Overview]] = {}
+        self._pause_file, self._clock, self._version = pause_file, clock, version
+        self._kept: dict[int, tuple[int, float, Overview]] = {}
         self._lock = asyncio.Lock()
         self._footings = Footings((), None)
         self._asked = -FOOTING_KEEP
         self._asking: asyncio.Task[None] | None = None
 
-    def forget(self) -> None:
-        """Somebody has just changed something: what is shown next is new."""
-        self._kept.clear()
-
     async def overview(self, page: int) -> Overview:
         """Page 1 is the first; one that is not there is the last."""
         async with self._lock:
             kept = self._kept.get(page)
-            if kept is not None and self._clock() - kept[0] < KEEP:
-                return kept[1]
-            began = self._clock()
+            began = self._version(), self._clock()  # of before the look: what changes meanwhile is looked at again
+            if kept is not None and kept[0] == began[0] and began[1] - kept[1] < KEEP:
+                return kept[2]
             found = await self._gather(page)
             if len(self._kept) >= MOST_PAGES:
                 self._kept.clear()
-            self._kept[page] = (began, found)
+            self._kept[page] = (*began, found)
             return found
 
     async def _gather(self, page: int) -> Overview:

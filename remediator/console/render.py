@@ -23,7 +23,6 @@ from markupsafe import Markup
 
 from remediator.durations import human
 from remediator.narrative import after
-from remediator.reason_words import words
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -86,7 +85,6 @@ class Renderer:
             "moment": moment,
             "human": human,
             "after": after,
-            "words": words,
             "value": value,
             "web_address": web_address,
         }

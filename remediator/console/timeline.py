@@ -21,12 +21,13 @@ MOST_ITEMS, MOST_COLUMNS = 50, 12
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A small table. `more` rows were left out."""
+    """A small table. `more` rows were left out, and the columns `without`."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     more: int = 0
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,6 @@ class Entry:
     facts: tuple[tuple[str, Any], ...] = ()
     sheets: tuple[Sheet, ...] = ()
     checks: tuple[Check, ...] = ()
-    digest: str = ""
 
 
 _TITLES: Mapping[Kind, tuple[str, str, str]] = {
@@ -110,7 +110,6 @@ def _entry(event: Event, began: float, command: Command | None) -> Entry:
         facts=tuple(_facts(event)),
         sheets=tuple(_sheets(event)),
         checks=checks(event, command),
-        digest=str(event.data.get("digest") or "") if event.kind is Kind.NEEDS_APPROVAL else "",
     )
 
 
@@ -166,9 +165,10 @@ def _sheets(event: Event) -> Iterable[Sheet]:
 
 def things(title: str, items: Sequence[Mapping[str, Any]]) -> Sheet:
     """What a preview lists, one row each; columns are the names that any of them has."""
-    columns = tuple(dict.fromkeys(name for item in items[:MOST_ITEMS] for name in item))[:MOST_COLUMNS]
+    names = tuple(dict.fromkeys(name for item in items for name in item))
+    columns, without = names[:MOST_COLUMNS], names[MOST_COLUMNS:]
     rows = tuple(tuple(item.get(name) for name in columns) for item in items[:MOST_ITEMS])
-    return Sheet(title, columns, rows, max(0, len(items) - MOST_ITEMS))
+    return Sheet(title, columns, rows, max(0, len(items) - MOST_ITEMS), without)
 
 
 def _good(of: bool | None) -> str:
@@ -185,8 +185,7 @@ class Folded:
 
 def folded(events: Sequence[Event], most: int, *, whole: bool = False) -> Folded:
     """The first entry and the latest ones; all of them, up to ten times `most`, when `whole`."""
-    told = entries(events)
     most = most * 10 if whole else most
-    if len(told) <= most:
-        return Folded(told)
-    return Folded([told[0], *told[-(most - 1) :]], len(told) - most)
+    if len(events) <= most:
+        return Folded(entries(events))
+    return Folded(entries([events[0], *events[-(most - 1) :]]), len(events) - most)

@@ -19,6 +19,7 @@ from remediator import narrative, openapi, shadow_words
 from remediator.api import Api, event_line
 from remediator.console.access import Visitor
 from remediator.console.graph import Graphs, Line
+from remediator.console.live import WRITE_WITHIN
 from remediator.console.overview import Gatherer
 from remediator.console.render import HEADERS, Renderer, markdown
 from remediator.console.timeline import entry, folded, things
@@ -85,6 +86,7 @@ class Views:
         row = await self._row(request)
         now = await self.api.journal.now()
         events = await self.api.decisions.events(row.episode) or []
+        whole = request.query.get("all") == "1"
         ledger = fold(events) if events else None
         asked = ledger.approval if ledger is not None and not ledger.closed else None
         return self.show(
@@ -98,7 +100,8 @@ class Views:
             doubts=[one for one in ledger.attempts if one.in_doubt] if ledger else [],
             why=narrative.why(events, now) if events else "Waiting to be taken up, or written by a newer version.",
             not_acted=narrative.not_acted(events) if events else None,
-            story=folded(events, MOST_ENTRIES, whole=request.query.get("all") == "1"),
+            story=folded(events, MOST_ENTRIES, whole=whole),
+            whole=whole,
             things=things,
         )
 
@@ -213,13 +216,14 @@ class Views:
             try:
                 while True:
                     told = ({"episode": event.episode, "id": event.id, **event_line(event)} for event in found.events)
-                    await response.write("".join(f"{json.dumps(line)}\n" for line in told).encode())
+                    async with asyncio.timeout(WRITE_WITHIN):  # who takes nothing must not keep others from exporting
+                        await response.write("".join(f"{json.dumps(line)}\n" for line in told).encode())
                     left -= len(found.events)
                     if found.older is None or left <= 0:
                         break
                     found = await self.api.journal.page(wanted, found.older, A_PIECE)
                 await response.write_eof()
-            except (JournalError, ConnectionError) as error:
+            except (JournalError, ConnectionError, TimeoutError) as error:
                 log.warning("export broke off", why=str(error))
                 request.protocol.force_close()  # a cut answer, not one that looks whole
         return response

@@ -50,10 +50,13 @@
   }
 
   const link = document.getElementById("link");
+  // Live is only what is told of changes and could make itself anew: an old page must not look like a new one.
+  const follows = { told: false, renewed: true };
   let lost = null;
-  function follows(yes) {
+  function state(changes) {
+    Object.assign(follows, changes);
     if (!link) return;
-    if (yes) {
+    if (follows.told && follows.renewed) {
       lost = null;
       link.className = "link on";
       link.textContent = "● Live";
@@ -66,19 +69,25 @@
 
   // A list that moves must not put another button under the finger: for a moment after a change no answer is sent.
   const CALM = 800;
-  let cards = "";
+  const ONCE = 3000;  // milliseconds in which the same form is not sent again: a double click is one answer
+  let places = "";
   let calmAt = 0;
-  function questions() {
-    return Array.from(document.querySelectorAll("article.question"), (each) => each.getAttribute("aria-labelledby")).join();
+  const sent = new WeakMap();
+  function forms() {
+    return Array.from(document.querySelectorAll("#live form"), (each) =>
+      each.getAttribute("action") + "@" + Math.round(each.getBoundingClientRect().top)).join();
   }
-  function moved() {
-    const now = questions();
-    if (now !== cards) calmAt = Date.now() + CALM;
-    cards = now;
+  function held(form) {
+    if (Date.now() < calmAt) return "Not sent: the page has just changed. Look again, then press once more.";
+    if (Date.now() < (sent.get(form) || 0) + ONCE) return "Sent already: wait for the answer.";
+    sent.set(form, Date.now());
+    return "";
   }
   document.addEventListener("submit", (event) => {
-    if (!event.target.closest("article.question") || Date.now() >= calmAt) return;
+    const why = event.target.closest("#live") ? held(event.target) : "";
+    if (!why) return;
     event.preventDefault();
+    event.stopPropagation();
     let note = event.target.querySelector(".held");
     if (!note) {
       note = document.createElement("p");
@@ -86,18 +95,21 @@
       note.setAttribute("role", "alert");
       event.target.append(note);
     }
-    note.textContent = "Not sent: the page has just changed. Look again, then press once more.";
+    note.textContent = why;
   }, true);
 
   let open = [];
-  document.addEventListener("htmx:sseOpen", () => follows(true));
+  document.addEventListener("htmx:sseOpen", () => state({ told: true }));
   document.addEventListener("htmx:sseError", (event) => {
-    follows(false);
+    state({ told: false });
     // Refused, and not unreachable: the page itself is asked, and leads to the log-in when the session is over.
     if (event.detail.source && event.detail.source.readyState === EventSource.CLOSED) window.htmx.trigger("#live", "sse:change");
   });
-  document.addEventListener("htmx:sendError", () => follows(false));
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.target.id === "live") state({ renewed: event.detail.successful === true });
+  });
   document.addEventListener("htmx:beforeSwap", () => {
+    places = forms();
     open = Array.from(document.querySelectorAll("details[open][id]"), (each) => each.id);
   });
   document.addEventListener("htmx:afterSwap", () => {
@@ -105,10 +117,9 @@
       const each = document.getElementById(id);
       if (each) each.open = true;
     }
-    moved();
     all();
+    if (forms() !== places) calmAt = Date.now() + CALM;
   });
-  cards = questions();
   all();
   window.setInterval(tick, 1000);
 })();
