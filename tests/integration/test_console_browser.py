@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -20,8 +20,7 @@ from tests.support.browser import Chromium
 from tests.support.http_side import Side, serve
 from tests.support.run import Run
 
-T = TypeVar("T")
-Screen = Callable[[Callable[[Page], T]], "asyncio.Future[T]"]
+Screen = Callable[[Callable[[Page], Any]], "asyncio.Future[Any]"]
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ async def screen(side: Side, browsing: tuple[ThreadPoolExecutor, Chromium]) -> A
     """Ada before her screen, logged in: `await screen(lambda page: …)`."""
     thread, chromium = browsing
 
-    def on(work: Callable[[], T]) -> asyncio.Future[T]:
+    def on(work: Callable[[], Any]) -> asyncio.Future[Any]:
         return asyncio.wrap_future(thread.submit(work))
 
     def sit_down() -> tuple[object, Page]:
@@ -67,11 +66,14 @@ def renew(page: Page) -> None:
     page.evaluate("window.htmx.trigger('#live', 'sse:change')")
 
 
-async def test_an_old_page_does_not_look_live(side: Side, screen: Screen[None]) -> None:
+async def test_an_old_page_does_not_look_live(side: Side, screen: Screen) -> None:
     """The stream stays open while the journal cannot be read: what stands there is old, and says so until it is new."""
 
     def named(old: str, new: str) -> Callable[[Tx], None]:
-        return lambda tx: tx.run(text(f"ALTER TABLE {old} RENAME TO {new}")) and None
+        def rename(tx: Tx) -> None:
+            tx.run(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+        return rename
 
     await side.journal._store.write(named("pauses", "lost"))
 
