@@ -57,7 +57,7 @@ async def screen(side: Side, browsing: tuple[ThreadPoolExecutor, Chromium]) -> A
 
     sitting, page = await on(sit_down)
     yield lambda work: on(lambda: work(page))
-    await on(lambda: sitting.__exit__(None, None, None))  # type: ignore[attr-defined]
+    await on(lambda: sitting.__exit__(None, None, None))
 
 
 def renew(page: Page) -> None:
@@ -91,7 +91,7 @@ async def test_an_old_page_does_not_look_live(side: Side, screen: Screen) -> Non
     await screen(is_new)
 
 
-async def test_two_presses_are_one_answer(side: Side, screen: Screen[list[str]]) -> None:
+async def test_two_presses_are_one_answer(side: Side, screen: Screen) -> None:
     """180 ms apart, as a finger does it: one request, and so no second answer that says that nothing waits."""
     episode, _ = await question(side)
 
