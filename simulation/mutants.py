@@ -38,7 +38,7 @@ from simulation.target import SimRestart
 
 STORIES = 40
 INCIDENTS, SECONDS = 20, 8 * 86400.0
-TABLES = ("BEFORE_LOOK", "AFTER_LOOK", "LIMITS", "BY_HAND", "GLASS")
+TABLES = ("BEFORE_LOOK", "HELD_BACK", "AFTER_LOOK", "LIMITS", "BY_HAND", "GLASS")
 Plant = Callable[[], None]
 
 
