@@ -241,7 +241,7 @@ def settled_in_time(played: Played) -> Iterator[str]:
     for ledger in played.ledgers:
         at = {attempt.id: attempt for attempt in ledger.attempts}
         for event in played.episodes[ledger.episode]:
-            if event.kind is not Kind.SETTLED or event.data.get("by"):
+            if event.kind is not Kind.SETTLED or event.data["by"] != "target":
                 continue
             attempt = at[event.data["attempt"]]
             early = attempt.at + attempt.deadline - event.at
