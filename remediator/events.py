@@ -16,6 +16,8 @@ from typing import Any
 VERSION = 1
 OWN = "remediator"
 """The stream of what belongs to no episode: pauses, storms, demotions. Written under the intents' lock."""
+CLICKS = "clicks"
+"""The stream of clicks that were not taken. No decision reads it, so a click that was refused can change none."""
 
 
 class Kind(StrEnum):
@@ -49,6 +51,10 @@ class Kind(StrEnum):
     DEMOTED = "demoted"  # runbook, why
     RESTORED = "restored"  # runbook, who, reason
     PROMOTED = "promoted"  # runbook, from, to, who, reason, despite: why although the shadow report said no, or ""
+    # of the clicks' stream (episode CLICKS), which is never folded either
+    NOT_TAKEN = (
+        "not_taken"  # what, of, episode|None, who, code, sentence: a person's click that was refused or came second
+    )
 
 
 class Verdict(StrEnum):

@@ -22,6 +22,7 @@ from remediator import settings
 from remediator.api import ANSWER_TIMEOUT, Api
 from remediator.api_models import SAID
 from remediator.bearer import Answer
+from remediator.clicks import Act
 from remediator.clock import Clock
 from remediator.console.access import Access, Visitor, genuine, same_origin
 from remediator.console.acts import Acts, Form, Went
@@ -32,7 +33,7 @@ from remediator.console.render import HEADERS, Renderer, Static
 from remediator.console.sessions import Session, Sessions, Tries
 from remediator.console.views import Views
 from remediator.errors import JournalError
-from remediator.handling import CALLER, No, no, read_bytes
+from remediator.handling import No, no, read_bytes
 from remediator.operators import Caller
 from remediator.settings import Role
 from remediator.shadow_report import Report
@@ -43,7 +44,7 @@ NEXT = re.compile(r"/(console|alerts)(/[A-Za-z0-9._~-]+)*/?(\?[A-Za-z0-9._~=&%+:
 MOST_FIELDS = 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Page = Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]
-Act = Callable[[web.Request, Visitor, Form], Awaitable[Went]]
+Doing = Callable[[web.Request, Visitor, Form], Awaitable[Went]]
 
 
 class Console:
@@ -89,13 +90,13 @@ class Console:
             web.get("/console/journal", page(views.journal)),
             web.get("/console/journal/export", page(views.export, within=None)),
             web.get("/console/pauses", page(views.pauses)),
-            web.post("/console/approvals/{id}/approve", act(acts.approve)),
-            web.post("/console/approvals/{id}/decline", act(acts.decline)),
-            web.post("/console/doubts/{attempt}/settle", act(acts.settle)),
-            web.post("/console/pauses", act(acts.pause)),
-            web.post("/console/pauses/{id}/end", act(acts.resume)),
-            web.post("/console/storm/end", act(acts.end_storm)),
-            web.post("/console/runbooks/{name}/restore", act(acts.restore)),
+            web.post("/console/approvals/{id}/approve", act(acts.approve, "approve")),
+            web.post("/console/approvals/{id}/decline", act(acts.decline, "decline")),
+            web.post("/console/doubts/{attempt}/settle", act(acts.settle, "settle")),
+            web.post("/console/pauses", act(acts.pause, "pause")),
+            web.post("/console/pauses/{id}/end", act(acts.resume, "resume")),
+            web.post("/console/storm/end", act(acts.end_storm, "end_storm")),
+            web.post("/console/runbooks/{name}/restore", act(acts.restore, "restore")),
             *self._static.routes(),
             web.get("/console/{nowhere:.*}", page(_nowhere)),
         ]
@@ -119,13 +120,15 @@ class Console:
             visitor = self._access.visitor(request)
             if visitor is None:
                 return self._away(request)
-            request[CALLER] = visitor.caller
             return await self._said(request, visitor, asyncio.timeout(within), lambda: handler(request, visitor))
 
         return shown
 
-    def _act(self, handler: Act, role: Role = "operator") -> Handler:
-        """For a form: from this session's page, by somebody with the role. Afterwards the reader is sent on."""
+    def _act(self, handler: Doing, act: Act, role: Role = "operator") -> Handler:
+        """For a form: from this session's page, by somebody with the role. Afterwards the reader is sent on.
+
+        A no is journaled with who, unless it may be somebody else's form.
+        """
 
         @functools.wraps(handler)
         async def done(request: web.Request) -> web.StreamResponse:
@@ -137,11 +140,14 @@ class Console:
                     raise no(403, "logged_out", "You are not logged in any more.", "Log in; nothing was done.")
                 form = await _fields(request)
                 genuine(visitor, form.get("csrf"))
-                if not visitor.caller.may(role):
-                    said = f"{visitor.who} has the role {visitor.caller.role}; this needs {role}."
-                    raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
-                request[CALLER] = visitor.caller
-                went = await handler(request, visitor, form)
+                try:
+                    _holds(visitor, role)
+                    went = await handler(request, visitor, form)
+                except No as said:
+                    of = next(iter(request.match_info.values()), "")
+                    await self._api.clicks.refused(act, of, visitor.caller.name, visitor.who, said.error)
+                    self.live.publish()
+                    raise
                 visitor.session.tell(went.said, went.to)
                 self.live.publish()
                 raise web.HTTPSeeOther(went.to, headers=HEADERS)
@@ -294,6 +300,13 @@ async def _fields(request: web.Request) -> Form:
         return dict(parse_qsl(text, max_num_fields=MOST_FIELDS, keep_blank_values=True))
     except ValueError as error:
         raise no(400, "bad_form", "This form cannot be read.", "Use the console's own page.") from error
+
+
+def _holds(visitor: Visitor, role: Role) -> None:
+    """Raises No for somebody without the role."""
+    if not visitor.caller.may(role):
+        said = f"{visitor.who} has the role {visitor.caller.role}; this needs {role}."
+        raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
 
 
 def _next(given: str | None) -> str:
