@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from remediator.actions.base import Risk
 from remediator.facts import Facts
@@ -76,11 +77,15 @@ class LookAtRule:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Write down why not (once per reason and rung), and decide again at `until`."""
+    """Write down why not (once per reason and rung), and decide again at `until`.
+
+    answers  what the guardrails said, see `guardrails.Answers`; of each step that a decision ends in
+    """
 
     refusal: Refusal
     rung: str | None
     until: float
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class WouldAct:
 
     rung: Rung
     world: World
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ class AskApproval:
     good_until: float
     persons: int
     attempt: int
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,7 @@ class Allowed:
 
     rung: Rung
     waits: Reason | None
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class Intend:
     world: World
     case: Case
     approval: str | None = None
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -374,15 +374,17 @@ async def test_markup_in_an_alert_is_text(side: Side, ada: Person) -> None:
 
 
 async def test_pages_say_why_nothing_was_done_and_what_each_guardrail_said(side: Side, ada: Person) -> None:
-    history = History().add(
-        Kind.REFUSED, NOW, reason="muted", sentence="The alert is silenced: by s1.", earliest=None, rung="mild"
-    )
+    sentence = "The alert is silenced: by s1."
+    answers = {"stale": "", "journal_regressed": "", "paused": "", "rule": "", "muted": sentence}
+    refused = {"reason": "muted", "sentence": sentence, "earliest": None, "rung": "mild", "answers": answers}
+    history = History().add(Kind.REFUSED, NOW, **refused)
     episode = await write(side.journal, history)
     text = unescape((await ada.get(f"/console/episodes/{episode}"))[1])
     assert "Why did you not act?" in text
     assert "silenced or inhibited" in text
-    rows = dict(re.findall(r"<td>([a-z ]+)</td><td>(✓ passed|■ refused|not asked)</td>", text))
-    assert (rows["rule"], rows["muted"], rows["cooldown"]) == ("✓ passed", "■ refused", "not asked")
+    rows = dict(re.findall(r"<td>([a-z ]+)</td><td>((?:✓ passed|■ refused|not asked)[^<]*)</td>", text))
+    assert (rows["rule"], rows["muted"], rows["cooldown"]) == ("✓ passed", f"■ refused: {sentence}", "not asked")
+    assert "clock skew" in rows
 
 
 async def test_a_runbooks_page_brings_its_shadow_report(side: Side, ada: Person) -> None:
