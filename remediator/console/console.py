@@ -68,8 +68,8 @@ class Console:
         self.live = Live(api.journal)
         version = lambda: self.live.version  # noqa: E731 - short
         self._gatherer = Gatherer(api.journal, api.decisions, api.ready, pause_file, clock.boottime, version)
-        graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
-        self._views = Views(api, self._gatherer, graphs, self._renderer, report, of)
+        self._graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
+        self._views = Views(api, self._gatherer, self._graphs, self._renderer, report, of)
         self._acts = Acts(api.decisions)
 
     def routes(self) -> list[web.RouteDef]:
@@ -109,6 +109,7 @@ class Console:
         """At shutdown, before the server waits for its requests."""
         await self.live.close()
         await self._gatherer.close()
+        await self._graphs.close()
 
     # -- guards -----------------------------------------------------------------------------------------
 

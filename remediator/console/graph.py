@@ -145,7 +145,7 @@ def _mark(event: Event) -> tuple[str, str]:
 
 
 class Graphs:
-    """Asks for lines: a few at a time, and for the same one not again within KEEP seconds."""
+    """Asks for lines: a few at a time, each once for all who look, and not again within KEEP seconds."""
 
     def __init__(
         self, of: Callable[[], settings.Prometheus], session: aiohttp.ClientSession, clock: Callable[[], float]
@@ -155,15 +155,33 @@ class Graphs:
         self._clock = clock
         self._few = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[object, tuple[float, Line | str]] = {}
+        self._asking: dict[object, asyncio.Task[Line | str]] = {}
+        self._servers: tuple[settings.Prometheus | None, tuple[Prometheus, ...]] = (None, ())
 
     async def line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         """The line, or why there is none. Bounded by the timeout of Prometheus; never raises for its silence."""
         key = (ledger.episode, events[-1].seq)
+        kept = self._kept.get(key)
+        if kept is not None and self._clock() - kept[0] < KEEP:
+            return kept[1]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._found(key, ledger, events, closed_at, now))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(asking)  # one who goes must not take the line from the others
+
+    async def close(self) -> None:
+        """Ask for nothing any more."""
+        asking = list(self._asking.values())
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _found(
+        self, key: object, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float
+    ) -> Line | str:
         try:
             async with asyncio.timeout(WAIT), self._few:
-                kept = self._kept.get(key)
-                if kept is not None and self._clock() - kept[0] < KEEP:
-                    return kept[1]
                 found = await self._line(ledger, events, closed_at, now)
         except TimeoutError:
             return f"Prometheus did not answer within {WAIT:g} s, or too many lines are asked for."
@@ -172,11 +190,18 @@ class Graphs:
         self._kept[key] = (self._clock(), found)
         return found
 
+    def _asked(self) -> tuple[Prometheus, ...]:
+        """The servers of the settings that hold now; the same ones as long as these do, so that they ask together."""
+        of = self._settings()
+        if self._servers[0] != of:
+            self._servers = of, tuple(Prometheus(url, self._session, of.timeout) for url in of.urls)
+        return self._servers[1]
+
     async def _line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         of = self._settings()
         try:
             async with asyncio.timeout(2 * of.timeout):
-                servers = (Prometheus(url, self._session, of.timeout) for url in of.urls)
+                servers = self._asked()
                 found = await asyncio.gather(*(self._at(one, ledger, events, closed_at, now) for one in servers))
         except TimeoutError:
             return f"Prometheus did not answer within {2 * of.timeout:g} s."
