@@ -22,7 +22,7 @@ import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -44,6 +44,7 @@ from remediator.narrative import line, why
 from remediator.operators import Caller, Operators
 from remediator.runbooks import Runbook
 from remediator.settings import Role
+from remediator.tries import Tries
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +85,9 @@ class Api:
     about: About
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None
     """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
+    tries: Tries = field(default_factory=Tries)
+    address: Callable[[web.Request], str] = lambda request: request.remote or "unknown"
+    """Where a request comes from; the console knows which proxy is believed about it."""
 
     def __post_init__(self) -> None:
         self.decisions = Decisions(self.journal, self.books)
@@ -152,9 +156,18 @@ class Api:
         if not self.operators.anybody:
             do = "Name files with operators' tokens under `operators` or `api_token_files` and restart."
             return problem(403, "api_disabled", "The API is switched off: no tokens are configured.", do)
-        caller = self.operators.check(request.headers.get("Authorization"))
+        header, address = request.headers.get("Authorization"), self.address(request)
+        if header and (wait := self.tries.wait(address, header)) > 0:
+            # 403 and not 429: by the description a token that does not let in is answered by 401 or 403, whyever.
+            said = f"Too many wrong tokens came from {address}; none is looked at for a while."
+            return problem(403, "too_many_tries", said, f"Try again in {wait:.0f} s.", {"Retry-After": f"{wait:.0f}"})
+        caller = self.operators.check(header)
+        if caller is Answer.WRONG:
+            self.tries.fail(address)
+            log.warning("token refused", address=address, path=request.path)
         if isinstance(caller, Answer):
             return refused(caller, "operators and api_token_files")
+        self.tries.right(header)
         request[CALLER] = caller
         return None
 

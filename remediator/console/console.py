@@ -30,7 +30,7 @@ from remediator.console.graph import Graphs
 from remediator.console.live import Live
 from remediator.console.overview import Gatherer
 from remediator.console.render import HEADERS, Renderer, Static
-from remediator.console.sessions import Session, Sessions, Tries
+from remediator.console.sessions import Session, Sessions
 from remediator.console.views import Views
 from remediator.errors import JournalError
 from remediator.handling import No, no, read_bytes
@@ -61,8 +61,8 @@ class Console:
     ) -> None:
         self._api = api
         self._sessions = Sessions(clock.boottime)
-        self._tries = Tries(clock.boottime)
         self._access = Access(lambda: of().console, lambda: api.operators, self._sessions)
+        api.address = self._access.address  # of the same person by both doors
         self._static = Static()
         self._renderer = Renderer(self._static)
         self.live = Live(api.journal)
@@ -232,19 +232,20 @@ class Console:
         to = _next(form.get("next"))
         if not self._api.operators.anybody:
             return self._form(request, to, 403, "Nobody can log in: no tokens are configured (`operators`).")
-        if (wait := self._tries.wait(address)) > 0:
+        header = f"Bearer {form.get('token', '').strip()}"
+        if (wait := self._api.tries.wait(address, header)) > 0:
             said = f"Too many wrong tokens from {address}. Try again in {wait:.0f} s."
             answer = self._form(request, to, 429, said)
             answer.headers["Retry-After"] = f"{wait:.0f}"
             return answer
-        header = f"Bearer {form.get('token', '').strip()}"
         caller = self._api.operators.check(header)
         if caller is Answer.UNCONFIGURED:
             return self._form(request, to, 503, "No token can be read from its file now, so nobody can log in.")
         if isinstance(caller, Answer):
-            self._tries.fail(address)
+            self._api.tries.fail(address)
             log.warning("log-in refused", address=address)
             return self._form(request, to, 403, "This is not a token that is valid now.")
+        self._api.tries.right(header)
         said_name = None
         if caller.name is None:
             try:

@@ -92,6 +92,25 @@ async def test_each_refused_answer_is_told_with_who_and_why(side: Side, way: str
     assert [await side.journal.inbox(each) for each in before] == [[], [], []]
 
 
+async def test_prepctl_is_told_whose_answer_counted(side: Side, tmp_path: Path) -> None:
+    """With the whole id and the digest it asks also when the question is gone from the list; and that is journaled."""
+    episode, number = await declined_by_bob(side)
+    argv = [
+        "--url",
+        side.url,
+        "--token-file",
+        str(tmp_path / "ada-token"),
+        "approvals:approve",
+        number,
+        "--digest",
+        DIGEST,
+    ]
+    done = await asyncio.to_thread(CliRunner().invoke, app, argv)
+    assert done.exit_code == 1, done.output
+    assert "bob has declined it before: not now" in str(done.exception) + done.output
+    assert [(one["who"], one["episode"], one["code"]) for one in await told(side)] == [("ada", episode, "answered")]
+
+
 async def test_every_other_act_that_is_refused_is_told(side: Side) -> None:
     """Pauses, doubts, storms, runbooks, promotions and commands; whoever shares a token is named as he names himself."""
     acts = [

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from remediator import guardrails
+from remediator import guardrails, tries
 from remediator.console import graph, routes_of, sessions
 from remediator.console.checks import ORDER, checks
 from remediator.console.render import markdown, value, web_address
@@ -217,14 +217,26 @@ def test_what_is_told_stays_while_its_page_renews_itself() -> None:
 
 def test_tries_are_counted_by_address_and_forgotten() -> None:
     clock = _Clock()
-    tries = sessions.Tries(clock)
-    for _ in range(sessions.TRIES):
-        assert tries.wait("a") == 0.0
-        tries.fail("a")
-    assert tries.wait("a") == sessions.WINDOW
-    assert tries.wait("b") == 0.0
-    clock.now += sessions.WINDOW
-    assert tries.wait("a") == 0.0
-    for number in range(sessions.MOST_ADDRESSES + 10):
-        tries.fail(str(number))
-    assert len(tries._failed) == sessions.MOST_ADDRESSES
+    counted = tries.Tries(clock)
+    for _ in range(tries.TRIES):
+        assert counted.wait("a", "Bearer x") == 0.0
+        counted.fail("a")
+    assert counted.wait("a", "Bearer x") == tries.WINDOW
+    assert counted.wait("b", "Bearer x") == 0.0
+    clock.now += tries.WINDOW
+    assert counted.wait("a", "Bearer x") == 0.0
+    for number in range(tries.MOST_ADDRESSES + 10):
+        counted.fail(str(number))
+    assert len(counted._failed) == tries.MOST_ADDRESSES
+
+
+def test_a_token_that_was_right_before_is_looked_at() -> None:
+    """And no other one; so many are known, the latest."""
+    counted = tries.Tries(_Clock())
+    counted.right("Bearer good")
+    for _ in range(tries.TRIES):
+        counted.fail("a")
+    assert (counted.wait("a", "Bearer good"), counted.wait("a", None)) == (0.0, tries.WINDOW)
+    for number in range(tries.MOST_KNOWN):
+        counted.right(str(number))
+    assert counted.wait("a", "Bearer good") == tries.WINDOW
