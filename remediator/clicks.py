@@ -6,6 +6,7 @@ decision reads: it costs no limit, makes nothing due and changes no episode. Bou
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 Act = Literal["approve", "decline", "settle", "pause", "resume", "end_storm", "restore", "promote", "command"]
 MOST, WITHIN = 10, 60.0  # clicks of one person that are told within so many seconds; of more the log tells
+WAIT = 3.0  # seconds for the journal; whoever clicked waits so long for his no
 SHARED = "somebody with the shared token"
 _ID = re.compile("[0-9a-f]{32}")
 
@@ -46,11 +48,13 @@ class Clicks:
             log.warning("too many refused clicks to journal", act=act, of=of[:64], who=who, code=error["code"])
             return
         try:
-            episode = await self._episode(act, of)
-            told = NotTaken(uuid.uuid4().hex, act, of, episode, who, error["code"], error["message"])
-            await self.journal.not_taken(told)
-        except JournalError as failed:  # the answer is no all the same
-            log.error("refused click is not in the journal", act=act, who=who, code=error["code"], why=str(failed))
+            async with asyncio.timeout(WAIT):
+                episode = await self._episode(act, of)
+                told = NotTaken(uuid.uuid4().hex, act, of, episode, who, error["code"], error["message"])
+                await self.journal.not_taken(told)
+        except (JournalError, TimeoutError) as failed:  # the answer is no all the same
+            why = str(failed) or f"no answer within {WAIT:g} s"
+            log.error("refused click is not in the journal", act=act, who=who, code=error["code"], why=why)
 
     def _may(self, name: str | None) -> bool:
         """Names are those of tokens, so that there are few."""

@@ -263,3 +263,12 @@ async def test_two_replicas_tell_at_once(side: Side) -> None:
     events = await side.journal.events(CLICKS)
     assert [event.seq for event in events] == [*range(1, 21)]
     assert {event.id for event in events} == {one.id for one in said}
+
+
+async def test_a_no_is_a_no_though_the_journal_cannot_tell_it(side: Side) -> None:
+    """The person has his answer, in time; only the log says what is missing."""
+    await side.journal.close()
+    side.clean = False
+    began = time.monotonic()
+    assert await send(side, VERA, "/storm/end", reason="x") == 403
+    assert time.monotonic() - began < 5
