@@ -17,6 +17,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
+from remediator.console.checks import ORDER
 from tests.support.browser import Chromium, Person, audit
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import ROOT, Remediator, SickService, World, restart_book, service_entries
@@ -160,6 +161,9 @@ def test_a_drill_is_watched_to_its_end_without_a_reload(scene: Scene) -> None:
         details = timeline.locator("details").first
         details.locator("summary").click()
         expect(details.get_by_text("Labels").first).to_be_visible()
+        acts = timeline.locator(".event", has_text="Begins restart_service on")
+        acts.locator("summary").click()
+        expect(acts.locator("tr.check-passed")).to_have_count(len(ORDER))
         assert person.faults == []
     assert scene.services[DRILL].effects == 1
 
