@@ -17,7 +17,7 @@ from remediator.ledger import Command
 from remediator.planner import next_step
 from remediator.reasons import Reason, Refusal
 from remediator.sameness import digest_of
-from remediator.steps import Allowed, AskApproval, Close, Diagnose, HandOver, Hold, Intend, Look, Refuse, WouldAct
+from remediator.steps import Allowed, AskApproval, Close, Diagnose, HandOver, Hold, Intend, Look, Refuse, Wait, WouldAct
 from remediator.world import Answer, Health
 from tests.unit.cases import NOW, History, book, facts, preview, settings, view, world
 
@@ -115,6 +115,28 @@ def test_whatever_comes_together_every_answer_is_true(broken: frozenset[str], ev
     assert isinstance(step, (*DECISIONS, HandOver, Close, Diagnose, Hold, Look)), step
     if isinstance(step, DECISIONS):
         compared(step, case)
+
+
+@given(st.frozensets(st.sampled_from((*OTHERS, *FACTS)), max_size=3))
+def test_before_the_look_every_answer_is_true_too(broken: frozenset[str]) -> None:
+    """What is refused without a look has what was asked until then, and its own no; nothing that needs a look."""
+    history = History(opened_at=NOW - 1 if "settling" in broken else NOW - 45)
+    if "stale" in broken:
+        history = History(opened_at=NOW - 90000, starts_at=NOW - 90000)
+    known = facts()
+    for name in broken:
+        known = replace(known, **FACTS.get(name, {}))
+    shown = view(history.diagnosed(), facts=known, rule=Answer.YES)
+    step = next_step(shown)
+    case = Case(NOW, history.ledger, book(), book().ladder[0], shown.settings, known)
+    if not isinstance(step, Refuse):
+        assert isinstance(step, Look | HandOver | Wait), step
+        return
+    rules = {rule.__name__: rule for rule in ORDER if rule not in guardrails.AFTER_LOOK}
+    for name, answer in step.answers.items():
+        refusal = rules[name](case)
+        assert answer == (refusal.sentence if refusal else ""), name
+    assert [answer for answer in step.answers.values() if answer] == [step.refusal.sentence]
 
 
 @pytest.mark.parametrize("mode", ["auto", "approve", "shadow"])
