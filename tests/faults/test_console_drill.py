@@ -211,7 +211,7 @@ def test_another_is_declined_and_what_was_typed_outlives_the_updates(scene: Scen
         reason.scroll_into_view_if_needed()
         reason.fill("not what I meant")
         page.evaluate(
-            """() => { document.querySelector("article.question").remove(); document.dispatchEvent(new Event("htmx:afterSwap")) }"""
+            """() => { document.querySelector("#live h1").remove(); document.dispatchEvent(new Event("htmx:afterSwap")) }"""
         )
         card.get_by_role("button", name="Decline").click()
         expect(card.get_by_text("Not sent: the page has just changed.")).to_be_visible()
