@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import promql_parser as promql
@@ -19,7 +20,7 @@ from remediator import settings
 from remediator.errors import RemediatorError
 from remediator.events import Event, Kind
 from remediator.ledger import Ledger
-from remediator.prometheus import Prometheus, Rule, Sample, Series
+from remediator.prometheus import Prometheus, Rule, Sample
 from remediator.rules import labels_of
 
 WIDTH, HEIGHT, EDGE = 640.0, 120.0, 14.0
@@ -217,10 +218,10 @@ class Graphs:
             if not rules:
                 return f"{server.url} has no rule {ledger.alert.name}."
             expression, limit = split(rules[0].expression)
-            series = await server.range(expression, begin, end, step)
+            choose = partial(_ours, rules[0], ledger.target)
+            points = await server.range(expression, begin, end, step, choose)
         except RemediatorError as error:
             return f"Prometheus cannot tell now: {error}"
-        points = _ours(rules[0], series, ledger.target)
         if not points:
             return f"{server.url} has no values of this rule for this target in that time."
         paths, low, high, limit_y = draw(points, limit, begin, end, step)
@@ -228,10 +229,10 @@ class Graphs:
         return Line(paths, low, high, points[-1][1], limit, limit_y, begin, end, expression, told)
 
 
-def _ours(rule: Rule, series: Sequence[Series], target: Mapping[str, str]) -> Sequence[tuple[float, float]]:
-    """The points of the series with the target's labels; of the only one there is when none has any of them."""
-    for one in series:
-        if labels_of(rule, Sample(one.labels, 0.0)).items() >= target.items():
-            return one.points
-    bare = [one for one in series if not set(target) & set(labels_of(rule, Sample(one.labels, 0.0)))]
-    return bare[0].points if len(bare) == 1 and len(series) == 1 else ()
+def _ours(rule: Rule, target: Mapping[str, str], series: Sequence[Mapping[str, str]]) -> int | None:
+    """The series with the target's labels, by place; the only one there is when none has any of them; else None."""
+    labels = [labels_of(rule, Sample(one, 0.0)) for one in series]
+    for place, one in enumerate(labels):
+        if one.items() >= target.items():
+            return place
+    return 0 if len(labels) == 1 and not set(target) & set(labels[0]) else None
