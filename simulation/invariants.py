@@ -148,6 +148,8 @@ def asked_first(played: Played) -> Iterator[str]:
             yield f"nobody was asked, and the runbook is demoted: {told(effect)}"
         if any(not one.given or one.declined_by for one in asked):
             yield f"used without a yes: {told(effect)}"
+        if any(one.id in played.world.declined for one in asked):
+            yield f"a person had said no: {told(effect)}"
     for ledger in played.ledgers:
         used = [one.used for one in ledger.approvals if one.used]
         if len(set(used)) != len(used):

@@ -375,6 +375,7 @@ def _no_hold_off() -> None:
 ASKED = frozenset({Sort.ASKS})
 ALONE = frozenset({Wrong.PROMETHEUS_LAGS, Sort.HEALS})
 LOST = frozenset({Wrong.ANSWER_LOST, Wrong.CALL_LOST, Wrong.CALL_HANGS, Wrong.SILENT})
+FORGETTING = frozenset({Wrong.ANSWER_LOST, Wrong.GATE_RESTARTED})
 GUARDRAILS: dict[str, Collection[Sort | Wrong]] = {
     "stale": {Sort.STALE},
     "settling": {Sort.HEALS},
@@ -414,7 +415,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("some_evidence", "evidence that could not be read is enough", _incomplete_is_enough, {Wrong.NO_EVIDENCE}),
     Mutant("redone", "what is in doubt is done again", _steps(_redone), LOST),
     Mutant("settled_at_once", "a doubt is settled before its time is over", put(planner, "_doubt", _not_waiting), LOST),
-    Mutant("no_trace", "no trace is called not done", put(SimRestart, "settle", _no_trace_is_not_done), LOST),
+    Mutant("no_trace", "no trace is called not done", put(SimRestart, "settle", _no_trace_is_not_done), FORGETTING),
     Mutant("never_done", "every doubt is called not done", put(SimRestart, "settle", _always_not_done), LOST),
     Mutant("empty_proof", "a proof without samples counts as good", put(proofs, "_unknown", _empty_is_good)),
     Mutant("unknown_proof", "an unknown round of proof counts as good", put(verification, "state", _unknown_is_good)),

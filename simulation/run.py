@@ -332,6 +332,8 @@ class Play:
         self._asked.discard(episode)
         asked = (await self._ledger(episode)).approval
         if kind and asked is not None and asked.open:
+            if kind == "decline":
+                self.world.declined.add(asked.id)
             said = {"kind": kind, "approval": asked.id, "digest": asked.digest, "who": who, "reason": "because"}
             await self.office.click(episode, json.dumps(said).encode())
 
