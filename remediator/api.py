@@ -139,7 +139,7 @@ class Api:
             return problem(403, "api_disabled", "The API is switched off: no tokens are configured.", do)
         caller = self.operators.check(request.headers.get("Authorization"))
         if isinstance(caller, Answer):
-            return refused(caller, "operators and api_token_files")
+            return refused(caller, "operators` and `api_token_files")
         if not caller.may(role):
             said = f"{caller.name or 'This token'} has the role {caller.role}; this needs {role}."
             return problem(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
