@@ -52,7 +52,7 @@ class Past(Prometheus):
         self.questions = 0
         self._loaded: tuple[Rule, ...] = ()
         self._window = 0.0
-        self._chunks: dict[tuple[str, int], list[Series]] = {}
+        self._chunks: dict[tuple[str, int], list[Series] | Permanent] = {}
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -98,8 +98,10 @@ class Past(Prometheus):
 
     async def _read_coverage(self) -> None:
         """When anything was recorded. Raises Unusable when that begins later than what was asked for."""
-        grid = max(self.step, COVERAGE_STEP)
+        # On a short stretch closer: a point of a wide grid may fall beside all that there is.
+        grid = max(self.step, min(COVERAGE_STEP, (self.until - self.since) / 20))
         seen = Series({})
+        grid = self.step * math.ceil(grid / self.step)
         for start, end in self._pieces(grid):
             for found in await self.between("count(up)", start, end, grid):
                 seen.add(found.spans)
@@ -208,23 +210,38 @@ class Past(Prometheus):
             if rule.name not in names and rule.name not in causes:
                 continue
             wanted = {} if rule.name in causes else {name: v for name, v in target.items() if name not in rule.labels}
-            for series in await self._chunk(rule.expression, now):
+            for series in await self._recorded(rule.expression, now):
                 if series.labels.items() >= wanted.items() and (moment := series.change(now)) is not None:
                     moments.append(moment)
         for series in self.alerts.values():
             if series.labels["alertname"] in causes and (moment := series.change(now)) is not None:
                 moments.append(moment)
-        moments += [moment for series in await self._chunk("up", now) if (moment := series.change(now)) is not None]
+        seen = await self._recorded("up", now)
+        moments += [moment for series in seen if (moment := series.change(now)) is not None]
         return min(moment for moment in moments if moment > now)
 
+    async def _recorded(self, expression: str, moment: float) -> list[Series]:
+        """The same; nothing where the server cannot evaluate it, as it says so at each moment alike."""
+        try:
+            return await self._chunk(expression, moment)
+        except Permanent:
+            return []
+
     async def _chunk(self, expression: str, moment: float) -> list[Series]:
-        """The expression over the piece of time that holds this moment; read once."""
+        """The expression over the piece of time that holds this moment; read once. Raises Permanent where one of its
+        moments cannot be evaluated: of the whole piece it is not known then.
+        """
         number = math.floor(moment / (POINTS * self.step))
         if (found := self._chunks.get((expression, number))) is None:
             start = number * POINTS * self.step
             end = start + (POINTS - 1) * self.step
-            found = await self.between(expression, start, end, by_value=expression == "up")
+            try:
+                found = await self.between(expression, start, end, by_value=expression == "up")
+            except Permanent as error:
+                found = error
             self._chunks[expression, number] = found
+        if isinstance(found, Permanent):
+            raise found
         return found
 
     def _chunk_end(self, moment: float) -> float:

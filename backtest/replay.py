@@ -74,7 +74,10 @@ class PatientJournal(Journal):
     async def release(self, episode: str, due_at: float, *, failed: bool = False) -> None:
         if failed:
             self.failed.add(episode)
-        due = await self.when(episode, due_at)
+        try:
+            due = await self.when(episode, due_at)
+        except Transient:  # Prometheus went away: `Past.broken` says so, and ends it all
+            due = due_at
         self.due[episode] = due
         await super().release(episode, due)
 
@@ -271,6 +274,10 @@ def _unattended(settings: Settings) -> Settings:
 
 
 def _patient(book: Runbook) -> Runbook:
-    """The same runbook with fewer rounds of proof: what they ask is asked again wherever the answer changes."""
+    """The same runbook with fewer rounds of proof: what they ask is asked again wherever the answer changes.
+
+    One that only watches by now is replayed as if it might act: what it would do then is what is asked.
+    """
     every = max(book.proof.every, book.proof.hold / ROUNDS)
-    return book.model_copy(update={"proof": book.proof.model_copy(update={"every": every})})
+    mode = "auto" if book.mode == "shadow" else book.mode
+    return book.model_copy(update={"mode": mode, "proof": book.proof.model_copy(update={"every": every})})
