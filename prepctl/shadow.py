@@ -109,8 +109,8 @@ def lines(found: Mapping[str, Json]) -> Iterable[Text]:
 def _left_out(found: Mapping[str, Json]) -> Iterable[Text]:
     if found["cut"]:
         yield text(
-            "There were more episodes than are looked at: these are the newest. To see all: prepctl journal:export, and "
-            "its file as --journal.",
+            "There were more episodes than are looked at: these are the newest. To see all: prepctl journal:export, "
+            "and its file as --journal.",
             "yellow",
         )
     if found["unreadable"]:
