@@ -244,7 +244,8 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
             hidden = assumed
             continue
         if not mine:
-            return equal, hidden, [] if hidden else [f"{step.what} at {step.at:.1f} is in the journal only"]
+            why = hidden or _after_the_effect(step, equal)
+            return equal, why, [] if why else [f"{step.what} at {step.at:.1f} is in the journal only"]
         other = mine.pop(0)
         why = _otherwise(step, other, equal, apart)
         if why is None:
@@ -253,9 +254,17 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
             continue
         said = f"{step.what} at {step.at:.1f} in the journal, {other.what} at {other.at:.1f} in the backtest"
         return equal, hidden or why, [] if hidden or why else [said]
-    if mine and not hidden:
-        return equal, "", [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
-    return equal, hidden if mine else "", []
+    if not mine:
+        return equal, "", []
+    why = hidden or _after_the_effect(mine[0], equal)
+    return equal, why, [] if why else [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
+
+
+def _after_the_effect(step: Step, equal: Sequence[str]) -> str:
+    """What is assumed where only one side has said yet how the effect ended; "" where nothing was done before."""
+    if not equal or not equal[-1].startswith("intent"):
+        return ""
+    return "proof" if step.kind == "verdict" else "effect"
 
 
 def _unseen(step: Step) -> str:

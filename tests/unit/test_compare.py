@@ -55,7 +55,7 @@ def test_the_same_decisions_are_equal() -> None:
     "here",
     [
         (),
-        steps((4, "intent restart")),
+        ACTED[:2],
         steps((4, "intent start"), (40, "verdict fixed"), (41, "closed fixed")),
         steps((9, "intent restart"), (40, "verdict fixed"), (41, "closed fixed")),
         steps((4, "refused cooldown"), (41, "closed cleared")),
@@ -91,7 +91,10 @@ def test_what_differs_is_wrong(here: tuple[Step, ...]) -> None:
         ),
         # The runbook's own proof said something else than the rule.
         (steps((4, "intent restart"), (40, "verdict unknown")), ACTED, ["intent restart"], "proof"),
+        (steps((4, "intent restart"), (40, "verdict not_fixed")), ACTED[:1], ["intent restart"], "proof"),
+        (steps((4, "intent restart")), ACTED, ["intent restart"], "proof"),
         (steps((4, "intent restart"), (40, "handed_over in_doubt")), ACTED, ["intent restart"], "effect"),
+        (steps((4, "intent restart"), (40, "handed_over in_doubt")), ACTED[:1], ["intent restart"], "effect"),
     ],
 )
 def test_what_no_history_holds_is_unknown(
