@@ -238,7 +238,10 @@ class Replay:
         book = None if ledger is None else self._book(ledger)
         if ledger is None or book is None:
             return due
-        change = await self._past.change((ledger.alert.name,), ledger.target, book.blocked_by)
+        last = ledger.last
+        proving = last is not None and last.took_effect and last.verdict is None
+        names = book.match.alertnames if proving else (ledger.alert.name,)  # as `PastSight.proof` looks at all of them
+        change = await self._past.change(names, ledger.target, book.blocked_by)
         until = self._patience(ledger, book, now, due)
         return max(now + 0.1, min(until, change))
 
@@ -250,7 +253,9 @@ class Replay:
             told_until = ledger.handed_over_at + max(LIMITS_AGAIN, book.proof.hold)
             return due if now < told_until else NEVER
         if last is not None and last.took_effect and last.verdict is None:
-            return due if last.good_since is not None else max(due, last.effect_at + book.proof.timeout)
+            if last.good_since is None:
+                return max(due, last.effect_at + book.proof.timeout)
+            return min(due, max(now, last.good_since + book.proof.hold))
         if ledger.approval is not None and ledger.approval.open and not ledger.refused:
             return min(max(due, ledger.approval.good_until), stale)
         if ledger.refused in OF_THE_WORLD:

@@ -244,8 +244,8 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
             hidden = assumed
             continue
         if not mine:
-            why = hidden or _after_the_effect(step, equal)
-            return equal, why, [] if why else [f"{step.what} at {step.at:.1f} is in the journal only"]
+            rests = hidden or _after_the_effect(step, equal)
+            return equal, rests, [] if rests else [f"{step.what} at {step.at:.1f} is in the journal only"]
         other = mine.pop(0)
         why = _otherwise(step, other, equal, apart)
         if why is None:
@@ -256,8 +256,8 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
         return equal, hidden or why, [] if hidden or why else [said]
     if not mine:
         return equal, "", []
-    why = hidden or _after_the_effect(mine[0], equal)
-    return equal, why, [] if why else [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
+    rests = hidden or _after_the_effect(mine[0], equal)
+    return equal, rests, [] if rests else [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
 
 
 def _after_the_effect(step: Step, equal: Sequence[str]) -> str:

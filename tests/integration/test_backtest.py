@@ -112,6 +112,9 @@ def past(run: Run) -> Iterator[tuple[PrometheusServer, History]]:
     # Two alerts of one target at once: one has it, the other one waits.
     alert("Slow", "shared", (21 * HOUR, 21 * HOUR + 20 * MINUTE))
     alert("Renamed too", "shared", (21 * HOUR + 15, 21 * HOUR + 20 * MINUTE))
+    # Two alerts of one target, of which the second is over later: so long nothing is proven.
+    alert("Slow", "pair", (22 * HOUR, 22 * HOUR + 2 * MINUTE))
+    alert("Renamed too", "pair", (22 * HOUR + 15, 22 * HOUR + 5 * MINUTE))
     alert("Slow", "last", (LENGTH - 15, LENGTH))
     server = prometheus(run, history)
     with server:
@@ -185,6 +188,7 @@ def one(found: dict[str, Any], service: str) -> dict[str, Any]:
         ("watched", [("would act", None)]),
         ("broken", [("unknown", "rule_unknown")]),
         ("shared", [("would act", None), ("refused", "target_busy")]),
+        ("pair", [("would act", None), ("refused", "target_busy")]),
         ("last", [("unknown", None)]),
     ],
 )
@@ -196,8 +200,8 @@ def test_each_comes_to_its_end(found: dict[str, Any], service: str, end: list[tu
 def test_the_summary_is_one_line(found: dict[str, Any]) -> None:
     """Numbers by what would come of it, the refused ones by their reasons."""
     assert found["shipped"]["summary"] == (
-        "6 would act (2 of them not needed), 1 would ask a person, "
-        "16 refused (storm 12, cooldown 1, foreign_alert 1, no_target 1, target_busy 1), 1 blocked by its cause, "
+        "7 would act (2 of them not needed), 1 would ask a person, "
+        "17 refused (storm 12, target_busy 2, cooldown 1, foreign_alert 1, no_target 1), 1 blocked by its cause, "
         "2 over before it would have acted, 2 without a runbook, 5 unknown"
     )
 
@@ -227,8 +231,20 @@ def test_sentences_say_why(found: dict[str, Any]) -> None:
     assert "the cooldown is 30m" in found["shipped"]["episodes"][5]["sentence"]
     assert "query_range" in one(found, "broken")["sentence"]
     assert "direct probe" in one(found, "long")["sentence"], "what was assumed is said beside what it decides"
-    (shared,) = (each for each in found["shipped"]["episodes"] if each["reason"] == "target_busy")
+    shared = next(each for each in found["shipped"]["episodes"] if each["reason"] == "target_busy")
     assert "Episode Slow service=shared has this target" in shared["sentence"], "an id of no journal says nothing"
+
+
+def test_a_proof_sees_every_alert_of_its_runbook(found: dict[str, Any]) -> None:
+    """The hold time begins when the last of them is over."""
+    (acted,) = (
+        each
+        for each in found["shipped"]["episodes"]
+        if each["target"] == "service=pair" and each["state"] == "would act"
+    )
+    (verdict,) = (step for step in acted["story"] if step["what"].startswith("verdict"))
+    assert verdict["what"] == "verdict fixed"
+    assert abs(verdict["at"] - acted["fired_at"] - 10 * MINUTE) <= found["step"]
 
 
 def test_the_same_past_gives_the_same_report(
