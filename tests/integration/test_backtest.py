@@ -200,7 +200,7 @@ def test_each_comes_to_its_end(found: dict[str, Any], service: str, end: list[tu
 def test_the_summary_is_one_line(found: dict[str, Any]) -> None:
     """Numbers by what would come of it, the refused ones by their reasons."""
     assert found["shipped"]["summary"] == (
-        "7 would act (2 of them not needed), 1 would ask a person, "
+        "7 would act (3 of them not needed), 1 would ask a person, "
         "17 refused (storm 12, target_busy 2, cooldown 1, foreign_alert 1, no_target 1), 1 blocked by its cause, "
         "2 over before it would have acted, 2 without a runbook, 5 unknown"
     )
