@@ -97,11 +97,10 @@ class Compared:
 def held(drill: Drill, stack: Stack, story: Story) -> Compared:
     """Everything since the stack began. Raises AssertionError with both stories where a decision differs."""
     interval = _interval(stack)
-    there = lived(stack)
-    time.sleep(2 * interval + LATE)  # the last of what was decided lies within the history by now
-    report = backtest(stack)
+    time.sleep(2 * interval + LATE)  # the last of what the drill has waited for lies within the history by now
+    there, report = lived(stack), backtest(stack)
     here = told(report)
-    found = compared(there, here, interval + LATE)
+    found = compared(there, here, interval + LATE, report["until"])
     print(f"{drill.name}: backtest: {found}", flush=True)
     both = f"the backtest:\n{_lines(here)}\nthe remediator:\n{_lines(there)}"
     assert not found.wrong, f"{drill.name}: {found.wrong}\n{both}"
@@ -200,8 +199,9 @@ def _lines(found: Iterable[One]) -> str:
 # -- beside each other, pure ----------------------------------------------------------------------------------
 
 
-def compared(there: Sequence[One], here: Sequence[One], apart: float) -> Compared:
+def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float = math.inf) -> Compared:
     """The episodes of both, each with its own: the same alert on the same target, `apart` seconds between at most.
+    `end`: of the history, UNIX seconds; what only one side has is not missed shortly before it.
 
     Once one episode rests on what is not known, later ones of its runbook or its target may have limits and holds there that
     they do not have here: they are told as unknown as well.
@@ -212,18 +212,20 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float) -> Compare
     for one in there:
         mine = next((each for each in left if _same(one, each, apart)), None)
         if mine is None:
-            found.wrong.append(f"{one.name} at {one.fired_at:.1f} is not in the backtest")
+            if one.fired_at < end - apart:
+                found.wrong.append(f"{one.name} at {one.fired_at:.1f} is not in the backtest")
             continue
         left.remove(mine)
         if why := tainted.get(one.runbook) or tainted.get(one.target):
             found.unknown[one.name] = why
             continue
-        equal, why, wrong = beside(one.steps, mine.steps, apart)
+        equal, why, wrong = beside(one.steps, mine.steps, apart, end)
         found.equal += equal
         found.wrong += [f"{one.name}: {each}" for each in wrong]
         if why:
             found.unknown[one.name] = tainted[one.runbook] = tainted[one.target] = why
-    found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in left]
+    missed = [each for each in left if each.fired_at < end - apart]
+    found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in missed]
     return found
 
 
@@ -232,9 +234,11 @@ def _same(one: One, other: One, apart: float) -> bool:
     return alike and abs(one.fired_at - other.fired_at) <= apart
 
 
-def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[list[str], str, list[str]]:
+def beside(
+    there: Sequence[Step], here: Sequence[Step], apart: float, end: float = math.inf
+) -> tuple[list[str], str, list[str]]:
     """One episode's decisions beside each other: what is equal, what is assumed where that ends ("": it does not), and
-    what is wrong. `apart`: seconds between the same refusal or proposal in both at most.
+    what is wrong. `apart`: seconds between the same refusal or proposal in both at most. `end`: as in `compared`.
     """
     mine = [step for step in here if step.what != WAITING]
     equal: list[str] = []
@@ -245,7 +249,8 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
             continue
         if not mine:
             rests = hidden or _after_the_effect(step, equal)
-            return equal, rests, [] if rests else [f"{step.what} at {step.at:.1f} is in the journal only"]
+            fresh = rests or step.at > end - apart - LOOK
+            return equal, rests, [] if fresh else [f"{step.what} at {step.at:.1f} is in the journal only"]
         other = mine.pop(0)
         why = _otherwise(step, other, equal, apart)
         if why is None:
@@ -257,7 +262,8 @@ def beside(there: Sequence[Step], here: Sequence[Step], apart: float) -> tuple[l
     if not mine:
         return equal, "", []
     rests = hidden or _after_the_effect(mine[0], equal)
-    return equal, rests, [] if rests else [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
+    fresh = rests or mine[0].at > end - apart - LOOK
+    return equal, rests, [] if fresh else [f"{mine[0].what} at {mine[0].at:.1f} is in the backtest only"]
 
 
 def _after_the_effect(step: Step, equal: Sequence[str]) -> str:

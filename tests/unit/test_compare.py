@@ -113,6 +113,14 @@ def test_a_refusal_may_wait_for_its_look(later: float, equal: bool) -> None:
     assert beside(steps((110, "intent restart")), steps((100, "intent restart")), APART)[2]
 
 
+@pytest.mark.parametrize(("end", "missed"), [(100.0, False), (120.0, True)])
+def test_what_is_decided_as_the_history_ends_is_not_missed_yet(end: float, missed: bool) -> None:
+    """One side may say it a moment later than the other; a real difference lies longer ago."""
+    refused = steps((90, "refused cooldown"))
+    for there, here in ((refused, ()), ((), refused)):
+        assert bool(beside(there, here, APART, end)[2]) is missed
+
+
 def test_an_unseen_refusal_excuses_nothing_before_it() -> None:
     """What differs first is wrong, whatever comes later."""
     there = steps((4, "refused cooldown"), (20, "refused target_young"))
