@@ -203,30 +203,43 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
     """The episodes of both, each with its own: the same alert on the same target, `apart` seconds between at most.
     `end`: of the history, UNIX seconds; what only one side has is not missed shortly before it.
 
-    Once one episode rests on what is not known, later ones of its runbook or its target may have limits and holds there that
-    they do not have here: they are told as unknown as well.
+    Once one episode rests on what is not known, later ones of its runbook or its target may have limits, holds and ends there
+    that they do not have here: they are told as unknown as well, also where only one side has them.
     """
     found = Compared()
     left = list(here)
-    tainted: dict[str, str] = {}
+    parted: list[tuple[One, str]] = []
+
+    def known(one: One) -> bool:
+        """Told as unknown where it comes after such a one."""
+        why = next((said for other, said in parted if _touched(one, other)), "")
+        if why:
+            found.unknown[one.name] = why
+        return not why
+
     for one in there:
         mine = next((each for each in left if _same(one, each, apart)), None)
+        if mine is not None:
+            left.remove(mine)
+        if not known(one):
+            continue
         if mine is None:
             if one.fired_at < end - apart:
                 found.wrong.append(f"{one.name} at {one.fired_at:.1f} is not in the backtest")
-            continue
-        left.remove(mine)
-        if why := tainted.get(one.runbook) or tainted.get(one.target):
-            found.unknown[one.name] = why
             continue
         equal, why, wrong = beside(one.steps, mine.steps, apart, end)
         found.equal += equal
         found.wrong += [f"{one.name}: {each}" for each in wrong]
         if why:
-            found.unknown[one.name] = tainted[one.runbook] = tainted[one.target] = why
-    missed = [each for each in left if each.fired_at < end - apart]
+            found.unknown[one.name] = why
+            parted.append((one, why))
+    missed = [each for each in left if each.fired_at < end - apart and known(each)]
     found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in missed]
     return found
+
+
+def _touched(one: One, other: One) -> bool:
+    return one.fired_at > other.fired_at and (one.runbook == other.runbook or one.target == other.target)
 
 
 def _same(one: One, other: One, apart: float) -> bool:

@@ -140,3 +140,8 @@ def test_episodes_are_found_by_alert_target_and_time() -> None:
     found = compared([held, later], [one, cooling], APART)
     assert (found.wrong, list(found.unknown.values())) == ([], ["target", "target"])
     assert len(compared([one, later], [one, cooling], APART).wrong) == 1
+    for there, here in (([held, later], [one]), ([held], [one, later])):
+        assert compared(there, here, APART).wrong == []
+    earlier = replace(later, fired_at=50.0)
+    for there, here in (([earlier, held], [one]), ([held], [earlier, one])):
+        assert len(compared(there, here, APART).wrong) == 1
