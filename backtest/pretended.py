@@ -36,8 +36,8 @@ ASSUMED: Mapping[str, str] = {
     "proof": "Of the proof only one thing is known: whether the alert's rule was true. Not true for the hold time "
     "counts as proven.",
     "rules": "The rules are those that Prometheus has loaded now, and it could evaluate them.",
-    "looks": "It looked again at the moment at which anything changed. A living remediator looks each 15 s, and may miss "
-    "what lasts shorter: it may keep an episode that is closed here and opened again.",
+    "looks": "It looked again at the moment at which anything changed. A living remediator looks each 15 s, and may "
+    "miss what lasts shorter: it may keep an episode that is closed here and opened again.",
     "servers": "One Prometheus is asked, and a living remediator asks all of them: they would have agreed.",
     "delivery": "Alertmanager delivered every alert that a runbook matches, at once, and its end at the next "
     "minute (the shipped route), without relabelling.",
