@@ -92,9 +92,12 @@ class Past(Prometheus):
 
     async def _read_labels(self) -> None:
         """Alertmanager is sent the server's external labels too, `environment` among them; ALERTS lacks them."""
-        config = yaml.safe_load((await self._asked("/api/v1/status/config"))["yaml"])
-        found = (config.get("global") or {}).get("external_labels") or {}
-        self.external = {str(name): str(value) for name, value in found.items()}
+        data = await self._asked("/api/v1/status/config")
+        try:
+            found = (yaml.safe_load(data["yaml"]).get("global") or {}).get("external_labels") or {}
+            self.external = {str(name): str(value) for name, value in found.items()}
+        except (AttributeError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise Permanent(f"{self.url}/api/v1/status/config: not an answer of Prometheus") from error
 
     async def _read_coverage(self) -> None:
         """When anything was recorded. Raises Unusable when that begins later than what was asked for."""

@@ -28,6 +28,7 @@ from remediator.actions.registry import PARAMS
 from remediator.diagnosis import NAMES as DIAGNOSES
 from remediator.narrative import clock
 from tests.support.browser import Chromium, audit
+from tests.support.http_stubs import Answer, Request, StubServer
 from tests.support.past import History, prometheus
 from tests.support.prometheus import PrometheusServer
 from tests.support.run import Run
@@ -387,6 +388,22 @@ async def test_a_prometheus_that_goes_away_meanwhile(run: Run, folder: Path, mon
             await backtest_run(asked, stop)
     assert ended.value.code == 3
     assert "went away" in ended.value.message
+
+
+class Lookalike(StubServer):
+    """Speaks Prometheus' API as other databases do, and says nothing of its configuration."""
+
+    def answer(self, request: Request) -> Answer:
+        data = {"groups": []} if "/rules" in request.path else {}
+        return Answer(200, json.dumps({"status": "success", "data": data}).encode())
+
+
+def test_what_only_looks_like_a_prometheus(folder: Path) -> None:
+    """Exit code 1, with the page that it answers otherwise."""
+    with Lookalike() as server:
+        code, out, err = backtest(server.url, folder, since=time.time() - DAY, until=time.time())
+    assert (code, out) == (1, "")
+    assert "/api/v1/status/config: not an answer of Prometheus" in err
 
 
 def test_a_history_of_minutes(run: Run, folder: Path) -> None:
