@@ -8,7 +8,9 @@ loaded now: it keeps no older ones.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import aiohttp
@@ -51,7 +53,7 @@ class Past(Prometheus):
         self.broken: Transient | None = None
         self.questions = 0
         self._loaded: tuple[Rule, ...] = ()
-        self._window = 0.0
+        self._every: dict[str, float] = {}
         self._chunks: dict[tuple[str, int], list[Series] | Permanent] = {}
 
     # -- reading --------------------------------------------------------------------------------------------
@@ -65,9 +67,10 @@ class Past(Prometheus):
             await self._read_rules()
             await self._read_labels()
             await self._read_coverage()
-            expression = f"present_over_time(ALERTS[{math.ceil(self._window)}s])"
+            questions = list(self._questions())
             for start, end in self._pieces():
-                await self._take_alerts(await self.between(expression, start, end))
+                for expression in questions:
+                    self._take_alerts(await self.between(expression, start, end))
                 progress((end - self.since) / max(1.0, self.until - self.since))
         except Transient as error:
             raise Unusable(3, f"Prometheus does not answer: {error}", "Is it up, and is --prometheus right?") from error
@@ -80,15 +83,30 @@ class Past(Prometheus):
         try:
             groups = [group for group in data["groups"] if group["rules"]]
             intervals = [float(group["interval"]) for group in groups]
+            for group, interval in zip(groups, intervals, strict=True):
+                for rule in group["rules"]:
+                    self._every[rule["name"]] = max(interval, self._every.get(rule["name"], 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise Permanent(f"{self.url}/api/v1/rules: not an answer of Prometheus") from error
         self._loaded = await super()._rules()
         if not self.step:
             self.step = max(1.0, min(MOST_STEP, *intervals)) if intervals else 15.0
-        self._window = max([self.step, *intervals])
         # On the grid: what is asked in pieces must fall on the same moments as in one.
         self.since = math.ceil(self.since / self.step) * self.step
         self.until = math.floor(self.until / self.step) * self.step
+
+    def _questions(self) -> Iterator[str]:
+        """ALERTS as held from one evaluation to the next, each alert by the interval of its own group: looking
+        back longer would join what was apart, and end it late.
+        """
+        slower: dict[float, list[str]] = {}
+        for name, interval in self._every.items():
+            if interval > self.step:
+                slower.setdefault(interval, []).append(re.escape(name))
+        others = json.dumps("|".join(name for names in slower.values() for name in names))
+        yield f"present_over_time(ALERTS{{alertname!~{others}}}[{math.ceil(self.step)}s])"
+        for interval, names in slower.items():
+            yield f"present_over_time(ALERTS{{alertname=~{json.dumps('|'.join(names))}}}[{math.ceil(interval)}s])"
 
     async def _read_labels(self) -> None:
         """Alertmanager is sent the server's external labels too, `environment` among them; ALERTS lacks them."""
@@ -121,10 +139,14 @@ class Past(Prometheus):
         # A scrape that is late is no gap: an instant query looks back five minutes.
         self.gaps = [gap for gap in gaps(seen.spans, first, self.until) if gap.end - gap.start > 2 * grid]
 
-    async def _take_alerts(self, found: Iterable[Series]) -> None:
+    def _take_alerts(self, found: Iterable[Series]) -> None:
+        """Of an alert whose rule is not loaded any more the interval is not known: the longest one joins it."""
+        longest = max([self.step, *self._every.values()])
         for series in found:
             key = frozenset(series.labels.items())
-            self.alerts.setdefault(key, Series(series.labels)).add(series.spans)
+            more = 0.0 if series.labels["alertname"] in self._every else longest - self.step
+            spans = (Span(span.start, span.end + more, span.value) for span in series.spans)
+            self.alerts.setdefault(key, Series(series.labels)).add(spans)
 
     def _pieces(self, step: float = 0.0) -> Iterator[tuple[float, float]]:
         """The whole stretch in pieces that one answer may hold, (first point, last point) each."""

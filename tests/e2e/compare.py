@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from alerting.matching import Inhibition, inhibitions
 from backtest import command
 from backtest.outcome import is_echo
 from backtest.pretended import UNSEEN
@@ -62,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class One:
-    """One episode, there or here: what fired, on what, when, for which runbook, and what was decided."""
+    """One episode, there or here: what fired, on what, when, for which runbook, and what was decided.
+
+    inhibited  another alert of the history muted it by Alertmanager's own rules: it was never delivered
+    """
 
     alert: str
     target: str
@@ -70,6 +74,7 @@ class One:
     fired_at: float
     steps: tuple[Step, ...]
     sentence: str = ""
+    inhibited: bool = False
 
     @property
     def name(self) -> str:
@@ -99,7 +104,7 @@ def held(drill: Drill, stack: Stack, story: Story) -> Compared:
     interval = _interval(stack)
     time.sleep(2 * interval + LATE)  # the last of what the drill has waited for lies within the history by now
     there, report = lived(stack), backtest(stack)
-    here = told(report)
+    here = told(report, _inhibitions(stack))
     found = compared(there, here, interval + LATE, report["until"])
     print(f"{drill.name}: backtest: {found}", flush=True)
     both = f"the backtest:\n{_lines(here)}\nthe remediator:\n{_lines(there)}"
@@ -159,8 +164,18 @@ def backtest(stack: Stack) -> dict[str, Any]:
     return report
 
 
-def told(report: Mapping[str, Any]) -> list[One]:
-    """The report's episodes that have a runbook, oldest first."""
+def told(report: Mapping[str, Any], rules: Sequence[Inhibition] = ()) -> list[One]:
+    """The report's episodes that have a runbook, oldest first. `rules`: what one alert mutes while it fires."""
+    episodes = report["shipped"]["episodes"]
+
+    def inhibited(one: Mapping[str, Any]) -> bool:
+        return any(
+            rule.mutes(other["labels"], one["labels"])
+            for other in episodes
+            if other["fired_at"] <= one["fired_at"] and one["fired_at"] < (other["ended_at"] or math.inf)
+            for rule in rules
+        )
+
     return [
         One(
             each["alertname"],
@@ -173,10 +188,17 @@ def told(report: Mapping[str, Any]) -> list[One]:
                 if step["what"].partition(" ")[0] in KINDS
             ),
             each["sentence"],
+            inhibited(each),
         )
-        for each in report["shipped"]["episodes"]
+        for each in episodes
         if each["runbook"]
     ]
+
+
+def _inhibitions(stack: Stack) -> list[Inhibition]:
+    """Of the Alertmanager that this stack runs."""
+    config = yaml.safe_load((stack.config / "alertmanager" / "alertmanager.yml").read_text())
+    return inhibitions(config.get("inhibit_rules"))
 
 
 def _interval(stack: Stack) -> float:
@@ -233,7 +255,8 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
         if why:
             found.unknown[one.name] = why
             parted.append((one, why))
-    missed = [each for each in left if each.fired_at < end - apart and known(each)]
+    found.unknown |= {each.name: "silences" for each in left if each.inhibited}
+    missed = [each for each in left if each.fired_at < end - apart and not each.inhibited and known(each)]
     found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in missed]
     return found
 

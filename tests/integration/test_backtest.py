@@ -116,6 +116,11 @@ def past(run: Run) -> Iterator[tuple[PrometheusServer, History]]:
     # Two alerts of one target, of which the second is over later: so long nothing is proven.
     alert("Slow", "pair", (22 * HOUR, 22 * HOUR + 2 * MINUTE))
     alert("Renamed too", "pair", (22 * HOUR + 15, 22 * HOUR + 5 * MINUTE))
+    # Evaluated each minute, among others that are each 15 s; twice, with half a minute between.
+    minutes = [22 * HOUR + 30 * MINUTE + each * MINUTE for each in range(6)]
+    alert("Seldom", "seldom", *((at, at + 15) for at in minutes), true=[(minutes[0], minutes[-1] + 60)])
+    history.seldom.add("Seldom")
+    alert("Slow", "flapping", (23 * HOUR, 23 * HOUR + 5 * MINUTE), (23 * HOUR + 330, 23 * HOUR + 10 * MINUTE))
     alert("Slow", "last", (LENGTH - 15, LENGTH))
     server = prometheus(run, history)
     with server:
@@ -130,6 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         book("asking", ["Asking"], mode="approve"),
         book("held", ["Held"], mode="shadow"),
         book("broken", ["Broken"]),
+        book("seldom", ["Seldom"]),
     )
     for each in books:
         (made / f"{each['name']}.yml").write_text(yaml.safe_dump(each))
@@ -187,6 +193,7 @@ def one(found: dict[str, Any], service: str) -> dict[str, Any]:
         *((f"storm-{number}", [("refused", "storm")]) for number in range(12)),
         ("gap", [("would act", None)]),
         ("watched", [("would act", None)]),
+        ("seldom", [("would act", None)]),
         ("broken", [("unknown", "rule_unknown")]),
         ("shared", [("would act", None), ("refused", "target_busy")]),
         ("pair", [("would act", None), ("refused", "target_busy")]),
@@ -201,7 +208,7 @@ def test_each_comes_to_its_end(found: dict[str, Any], service: str, end: list[tu
 def test_the_summary_is_one_line(found: dict[str, Any]) -> None:
     """Numbers by what would come of it, the refused ones by their reasons."""
     assert found["shipped"]["summary"] == (
-        "7 would act (3 of them not needed), 1 would ask a person, "
+        "9 would act (3 of them not needed), 1 would ask a person, "
         "17 refused (storm 12, target_busy 2, cooldown 1, foreign_alert 1, no_target 1), 1 blocked by its cause, "
         "2 over before it would have acted, 2 without a runbook, 5 unknown"
     )
@@ -234,6 +241,13 @@ def test_sentences_say_why(found: dict[str, Any]) -> None:
     assert "direct probe" in one(found, "long")["sentence"], "what was assumed is said beside what it decides"
     shared = next(each for each in found["shipped"]["episodes"] if each["reason"] == "target_busy")
     assert "Episode Slow service=shared has this target" in shared["sentence"], "an id of no journal says nothing"
+
+
+def test_each_alert_ends_by_the_interval_of_its_own_group(found: dict[str, Any]) -> None:
+    """A minute's evaluation is one stretch, and ends no alert of another group late."""
+    seldom, flapping = one(found, "seldom"), one(found, "flapping")
+    assert 0 <= seldom["ended_at"] - seldom["fired_at"] - 6 * MINUTE <= found["step"]
+    assert 0 <= flapping["ended_at"] - flapping["fired_at"] - 5 * MINUTE <= found["step"]
 
 
 def test_a_proof_sees_every_alert_of_its_runbook(found: dict[str, Any]) -> None:

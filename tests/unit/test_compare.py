@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from alerting.matching import inhibitions
 from backtest.pretended import ASSUMED, UNSEEN
 from remediator.reasons import Reason
-from tests.e2e.compare import One, Step, beside, compared
+from tests.e2e.compare import One, Step, beside, compared, told
 
+ROOT = Path(__file__).resolve().parents[2]
 APART = 4.0
 KNOWN = {
     Reason.NO_RUNBOOK,
@@ -126,6 +131,24 @@ def test_an_unseen_refusal_excuses_nothing_before_it() -> None:
     there = steps((4, "refused cooldown"), (20, "refused target_young"))
     _, unknown, wrong = beside(there, ACTED, APART)
     assert (unknown, len(wrong)) == ("", 1)
+
+
+def test_what_another_alert_mutes_is_unknown() -> None:
+    """It was never delivered there: Alertmanager's own rules say so, on what the history holds of both."""
+
+    def fired(name: str, severity: str, at: float, ended_at: float) -> dict[str, Any]:
+        labels = {"alertname": name, "severity": severity, "service": "a", "symptom": "slow"}
+        labels |= {"environment": "demo"}
+        said = {"alertname": name, "target": "service=a", "runbook": "slow", "labels": labels, "sentence": ""}
+        return {**said, "fired_at": at, "ended_at": ended_at, "story": []}
+
+    worse, muted, later = fired("Worse", "P1", 100, 160), fired("Slow", "P2", 100, 200), fired("Slow", "P2", 170, 200)
+    rules = inhibitions(yaml.safe_load((ROOT / "alertmanager" / "alertmanager.yml").read_text())["inhibit_rules"])
+    here = told({"shipped": {"episodes": [worse, muted, later]}}, rules)
+    assert [one.inhibited for one in here] == [False, True, False]
+    found = compared([here[0]], here, APART)
+    assert found.unknown == {"Slow service=a (slow)": "silences"}
+    assert len(found.wrong) == 1, "what fired after the other one's end was delivered"
 
 
 def test_episodes_are_found_by_alert_target_and_time() -> None:
