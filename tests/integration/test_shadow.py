@@ -191,6 +191,8 @@ async def test_the_report_at_a_terminal_and_from_an_export(side: Side, prepctl: 
     bad = await prepctl("shadow:report", f"--journal={tmp_path}/bad.jsonl")
     assert bad.code == Exit.USAGE
     assert "line 1 is no event" in bad.err
+    ignored = await prepctl("shadow:report", f"--runbooks={tmp_path}/runbooks")
+    assert (ignored.code, ignored.out) == (Exit.USAGE, "")
 
 
 async def test_an_export_is_whole(side: Side, prepctl: Prepctl) -> None:
