@@ -83,7 +83,7 @@ class PatientJournal(Journal):
 
 
 @dataclass
-class Told:
+class Replayed:
     """What came of it: every episode's events, in the order in which they were opened, and its key."""
 
     events: dict[str, list[Event]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Replay:
         self._settings = _unattended(settings)
         self._known = known
         self._clock = Moments(past.since)
-        self._told = Told()
+        self._told = Replayed()
         self._ledgers: dict[str, Ledger] = {}
         self._queue = [(at, number, what) for number, (at, what) in enumerate(timeline(fired))]
         heapq.heapify(self._queue)
@@ -123,7 +123,7 @@ class Replay:
         """When any alert of this key fired."""
         return self._when[key].spans
 
-    async def run(self, progress: Progress) -> Told:
+    async def run(self, progress: Progress) -> Replayed:
         """To the end of the past. Raises Unusable when Prometheus goes away meanwhile."""
         self._past.clock = self._clock.now
         began, length = self._past.since, max(1.0, self._past.until - self._past.since)
