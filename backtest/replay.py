@@ -88,7 +88,6 @@ class Replayed:
 
     events: dict[str, list[Event]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    storms: int = 0
 
 
 class Replay:
