@@ -11,8 +11,9 @@ import yaml
 
 from alerting.matching import inhibitions
 from backtest.pretended import ASSUMED, UNSEEN
+from demo.drills.base import Story
 from remediator.reasons import Reason
-from tests.e2e.compare import One, Step, beside, compared, told
+from tests.e2e.compare import One, Step, beside, compared, demanded, told
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = 4.0
@@ -131,6 +132,24 @@ def test_an_unseen_refusal_excuses_nothing_before_it() -> None:
     there = steps((4, "refused cooldown"), (20, "refused target_young"))
     _, unknown, wrong = beside(there, ACTED, APART)
     assert (unknown, len(wrong)) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("told_events", "wanted"),
+    [
+        ([], set()),
+        ([("refused", {"reason": "settling"}), ("intent", {"rung": "restart"})], {"intent restart"}),
+        ([("refused", {"reason": "cooldown"}), ("intent", {"rung": "restart"})], {"refused cooldown"}),
+        ([("refused", {"reason": "target_young"}), ("intent", {"rung": "restart"})], {"target", "intent restart"}),
+        ([("refused", {"reason": "vantage_disagrees"})], {"probe"}),
+        ([("would_act", {"rung": "restart"})], {"mode"}),
+        ([("needs_approval", {"rung": "retry"}), ("intent", {"rung": "retry"})], {"needs_approval retry"}),
+    ],
+)
+def test_it_must_have_come_to_something(told_events: list[tuple[str, dict[str, str]]], wanted: set[str]) -> None:
+    """By the episode that the drill has followed: nothing to compare is no success."""
+    story = Story("drill", events=[{"kind": kind, "data": data} for kind, data in told_events])
+    assert demanded(story) == wanted
 
 
 def test_what_another_alert_mutes_is_unknown() -> None:
