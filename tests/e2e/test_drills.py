@@ -61,6 +61,7 @@ SIDE_BY_SIDE = (*TOUR, redis_connection_failures.HEALS, replica_not_streaming.HE
 """Each on a target of its own: none is refused for the sake of another."""
 
 
+@pytest.mark.timeout(900)
 def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
     """The tour (a runaway query, a leaking engine), a Redis without connections and a hung replica on one stack: each mended
     once, each proven, nobody else touched; what was recorded fires at the same minute in promtool, and a backtest of it
