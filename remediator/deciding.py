@@ -10,7 +10,18 @@ from dataclasses import replace
 
 from remediator.actions.base import ALWAYS_ASKED, Risk
 from remediator.durations import human
-from remediator.guardrails import AFTER_LOOK, BEFORE_LOOK, BY_HAND, Case, bounds, first, mode_of, settling, stale, storm
+from remediator.guardrails import (
+    AFTER_LOOK,
+    BEFORE_LOOK,
+    BY_HAND,
+    HELD_BACK,
+    Case,
+    bounds,
+    first,
+    mode_of,
+    settling,
+    stale,
+)
 from remediator.ledger import Approval, Command, Ledger
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
@@ -26,6 +37,7 @@ from remediator.steps import (
     Hold,
     Intend,
     Look,
+    LookAtFacts,
     LookAtRule,
     Refuse,
     Step,
@@ -40,6 +52,8 @@ LEAD = 2.0  # seconds before the end of the settle time at which the last look b
 
 def decide(view: View, book: Runbook, rung: Rung) -> Step:
     """What comes of this rung now: an intent, a question, a word of the shadow, something to look at, or a refusal."""
+    if view.facts is None:
+        return LookAtFacts()
     case = Case(
         now=view.now,
         ledger=view.ledger,
@@ -57,8 +71,8 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
     if refusal is not None:
         return _refuse(view, refusal, rung)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
-    if view.world is None and (storming := storm(case)) is not None:
-        return _sit_out(view, storming, rung)
+    if view.world is None and (held := first(HELD_BACK, case)) is not None:
+        return _sit_out(view, held, rung)
     early = settling(case)
     ends = early.earliest or view.now if early else view.now
     if evidence and early is not None and view.now < ends - LEAD:
@@ -90,7 +104,7 @@ def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
 def _allowed(view: View, case: Case, world: World) -> Step:
     """Nothing forbids it. The mode says whether it is done, asked for, or only written down."""
     ledger, rung = view.ledger, case.rung
-    mode = mode_of(view.facts, case.book, view.settings.guards)
+    mode = mode_of(case.facts, case.book, view.settings.guards)
     if mode == "shadow":
         return _waits(view, rung, None) if _told(ledger, rung, world) else WouldAct(rung, world)
     if mode == "approve" or case.must_ask or _declined(view, rung):
@@ -167,12 +181,24 @@ def _give_up(view: View, refusal: Refusal) -> Step:
 
 
 def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
-    """In a storm hundreds wait: no look at each target, only at the rule, so that the storm can come to its end."""
+    """In a storm, and after it, hundreds wait: no look at each target, only at the rule, so that it comes to an end."""
     if view.rule is None:
         return LookAtRule()
     if view.rule is Answer.NO:
         return Close("cleared", "The rule is not true any more.")
+    if refusal.reason is Reason.RELEASING and _only_waits(view, rung):
+        return Wait(view.now + STANDING)
     return _refuse(view, refusal, rung)
+
+
+def _only_waits(view: View, rung: Rung) -> bool:
+    """Does it wait for a person's answer, or as a shadow that has spoken, and for nothing else?
+
+    Then it is in nobody's way, and nobody in its way: refused for others it would take turns with them for ever.
+    """
+    ledger, asked = view.ledger, view.ledger.approval
+    waits = asked is not None and asked.rung == rung.name and asked.open and view.now < asked.good_until
+    return not ledger.refused and (waits or rung.name in ledger.would_act)
 
 
 def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:
@@ -192,6 +218,8 @@ def decide_command(view: View, book: Runbook, command: Command) -> Step:
         return Close(last.verdict or "did_not_begin", f"{last.summary} {last.detail}")
     if ledger.refused:
         return Close("refused", f"Not done ({ledger.refused}). {command.who} may ask again when that is over.")
+    if view.facts is None:
+        return LookAtFacts()
     case = Case(view.now, ledger, book, rung, view.settings, view.facts, view.world, command=command)
     refusal = stale(case)
     if refusal is None and view.world is None:

@@ -40,6 +40,7 @@ from remediator.steps import (
     Hold,
     Intend,
     Look,
+    LookAtFacts,
     LookAtProof,
     LookAtRule,
     RecordProof,
@@ -102,7 +103,10 @@ class Engine(Acting):
                 return await self._fail(claim, "It was written by a newer version, which must go on with it.")
             if claim.claims >= STUCK_CLAIMS:
                 return await self._stuck(run)
-            return await self._steps(run)
+            due = await self._steps(run)
+            if run.made_room:
+                await self.journal.wake_next_held()
+            return due
         except Conflict:
             log.info("episode changed under us, reading it again", episode=claim.episode)
             return await self._release(claim.episode, await self.journal.now())
@@ -128,17 +132,23 @@ class Engine(Acting):
     async def _steps(self, run: Run) -> float:
         for _ in range(MAX_STEPS):
             now = await self.journal.now()
-            service = run.ledger.target.get("service", "")
-            facts = await self.journal.facts(run.episode, run.ledger.runbook or "", _resource(run), service=service)
+            step = next_step(self._view(run, now, None))
+            if isinstance(step, LookAtFacts):
+                facts = await self._facts(run)
+                now = await self.journal.now()
+                step = next_step(self._view(run, now, facts))
             if run.generation != self.episodes.generation:
                 return await self._release(run.episode, now)
-            step = next_step(self._view(run, now, facts))
             due = await self._perform(run, step, now)
             if due is not None:
                 return due
         return await self._release(run.episode, await self.journal.now() + 1.0)
 
-    def _view(self, run: Run, now: float, facts: Facts) -> View:
+    async def _facts(self, run: Run) -> Facts:
+        service = run.ledger.target.get("service", "")
+        return await self.journal.facts(run.episode, run.ledger.runbook or "", _resource(run), service=service)
+
+    def _view(self, run: Run, now: float, facts: Facts | None) -> View:
         risks = {name: action.risk for name, action in self.actions.items()}
         last_round = self._rounds.get(run.ledger.last.id) if run.ledger.last else None
         return View(now, run.ledger, run.book, self.settings, facts, risks, run.world, run.proof, run.rule, last_round)

@@ -20,6 +20,7 @@ from remediator.alerts import Alert
 from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
+from remediator.journal.watch import HELD_BACK
 from remediator.ledger import Ledger, fold
 from remediator.matching import Matched, match
 from remediator.ports import Observer
@@ -29,6 +30,8 @@ from remediator.versions import binding
 from remediator.world import Answer, ProofLook, World
 
 log = structlog.get_logger(__name__)
+MAKES_ROOM = frozenset({Kind.REFUSED, Kind.OUTCOME, Kind.SETTLED, Kind.VERDICT, Kind.HANDED_OVER, Kind.CLOSED})
+"""After these it may be another's turn: this one is proven, in the hands of people, or refused for something else."""
 COMMAND = "Command"
 """In the place of an alert's name where a person has asked for it."""
 
@@ -38,6 +41,7 @@ class Run:
     """One claimed episode while it is worked on; everything durable is in `events`.
 
     generation  of the configuration that it was read under, see `Episodes.reconfigure`
+    made_room   something was written after which another episode may be next
     """
 
     episode: str
@@ -48,6 +52,7 @@ class Run:
     proof: ProofLook | None = None
     rule: Answer | None = None
     generation: int = 0
+    made_room: bool = False
 
     def forget(self) -> None:
         """What was seen is not reused after something was done."""
@@ -258,6 +263,7 @@ class Episodes:
     def take(self, run: Run, events: list[Event]) -> None:
         run.events += events
         run.ledger = fold(run.events)
+        run.made_room = run.made_room or any(_makes_room(event) for event in events)
         for event in events:
             self.observe(event, run.ledger)
 
@@ -265,6 +271,10 @@ class Episodes:
         ledger = fold(events)
         for event in events:
             self.observe(event, ledger)
+
+
+def _makes_room(event: Event) -> bool:
+    return event.kind in MAKES_ROOM and event.data.get("reason") not in HELD_BACK
 
 
 def severity_of(alert: Alert) -> str:

@@ -20,7 +20,7 @@ from remediator.settings import Guards, Settings
 from remediator.world import Answer, Health, World
 
 HOUR, DAY = 3600.0, 86400.0
-RELEASE_AGAIN = 5.0  # seconds until it is looked whether this one may go
+HELD_AGAIN = 30.0  # seconds until it is decided again at the latest; whoever may be next is woken before
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +197,12 @@ def rate_limit(case: Case) -> Refusal | None:
 def storm(case: Case) -> Refusal | None:
     """Many faults at once have one cause, and it is not in any runbook. It lasts until it was calm for a while."""
     if case.facts.storm:
-        return Refusal(Reason.STORM, f"A storm holds ({case.facts.storm}): it is for people.")
+        said = f"A storm holds ({case.facts.storm}): it is for people."
+        return Refusal(Reason.STORM, said, case.now + HELD_AGAIN)
     count, limit = case.facts.open_firing, case.settings.guards.storm_episodes
     if count >= limit and not case.facts.storm_overridden:
-        return Refusal(
-            Reason.STORM, f"{count} episodes are open at once; {limit} are a storm, and a storm is for people."
-        )
+        said = f"{count} episodes are open at once; {limit} are a storm, and a storm is for people."
+        return Refusal(Reason.STORM, said, case.now + HELD_AGAIN)
     return None
 
 
@@ -210,7 +210,7 @@ def releasing(case: Case) -> Refusal | None:
     """After a storm or a pause not all at once: one at a time, the most severe first, each proven before the next."""
     if case.facts.releasing:
         sentence = f"One after the other after a storm or a pause: {case.facts.releasing}."
-        return Refusal(Reason.RELEASING, sentence, case.now + RELEASE_AGAIN)
+        return Refusal(Reason.RELEASING, sentence, case.now + HELD_AGAIN)
     return None
 
 
@@ -323,6 +323,8 @@ AFTER_LOOK: tuple[Guardrail, ...] = (
     vantage,
     nothing_to_do,
 )
+HELD_BACK: tuple[Guardrail, ...] = (storm, releasing)
+"""What may hold hundreds at once: asked before the look, which would be made of each of them for nothing."""
 LIMITS: tuple[Guardrail, ...] = (
     journal_regressed,
     paused,

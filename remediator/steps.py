@@ -26,6 +26,7 @@ class View:
     world       the look for this rung, None before it
     proof       one round of proof, None before it
     rule        what Prometheus says of the alert's rule, None before it was asked
+    facts       what others did, None before the journal was asked
     last_round  when this process last asked a round of this proof, None when it has not
     """
 
@@ -33,7 +34,7 @@ class View:
     ledger: Ledger
     book: Runbook | None
     settings: Settings
-    facts: Facts
+    facts: Facts | None
     risks: dict[str, Risk]
     world: World | None = None
     proof: ProofLook | None = None
@@ -53,6 +54,11 @@ class Hold:
     """Nothing until `until`, seconds away, and what was seen is kept: the last look is made in good time."""
 
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtFacts:
+    """Read from the journal what others did, then ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,7 @@ class Close:
 Step = (
     Wait
     | Hold
+    | LookAtFacts
     | Look
     | LookAtProof
     | LookAtRule

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,22 +33,23 @@ from remediator.world import Answer, CheckSample
 from simulation import campaign, report
 from simulation.invariants import violations
 from simulation.run import play
-from simulation.story import draw
+from simulation.story import Sort, Wrong, draw
 from simulation.target import SimRestart
 
 STORIES = 40
 INCIDENTS, SECONDS = 20, 8 * 86400.0
-TABLES = ("BEFORE_LOOK", "AFTER_LOOK", "LIMITS", "BY_HAND", "GLASS")
+TABLES = ("BEFORE_LOOK", "HELD_BACK", "AFTER_LOOK", "LIMITS", "BY_HAND", "GLASS")
 Plant = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: its name, what it is in words, and how it gets in."""
+    """One bug: its name, what it is in words, how it gets in, and what must come often for it to show."""
 
     name: str
     what: str
     plant: Plant
+    often: Collection[Sort | Wrong] = frozenset()
 
 
 # -- guardrails -------------------------------------------------------------------------------------
@@ -371,25 +372,27 @@ def _no_hold_off() -> None:
     Engine.hold_off_after_step = hold  # type: ignore[assignment, method-assign]
 
 
+ASKED = frozenset({Sort.ASKS})
+ALONE = frozenset({Wrong.PROMETHEUS_LAGS, Sort.HEALS})
+LOST = frozenset({Wrong.ANSWER_LOST, Wrong.CALL_LOST, Wrong.CALL_HANGS, Wrong.SILENT})
+GUARDRAILS: dict[str, Collection[Sort | Wrong]] = {
+    "stale": {Sort.STALE},
+    "settling": {Sort.HEALS},
+    "rule": {Sort.HEALS, Sort.FLAPS},
+    "clock_skew": {Wrong.PROMETHEUS_SKEWED},
+    "blocked_by": {Sort.CAUSE},
+    "muted": {Sort.SILENCED},
+    "vantage": {Sort.EXPORTER},
+    "target_agrees": {Sort.PERSON, Sort.DEPLOYED},
+    "paused": {Sort.CURED, Wrong.PAUSED, Wrong.PAUSE_FILE},
+    "cooldown": {Sort.RETURNS},
+    "rate_limit": {Sort.RETURNS},
+    "storm": {Sort.STORM},
+    "recurrence": {Sort.CURED},
+}
+"""Each guardrail, and what it is for."""
 MUTANTS: tuple[Mutant, ...] = (
-    *(
-        Mutant(name, f"guardrail `{name}` is gone", without(name))
-        for name in (
-            "stale",
-            "settling",
-            "rule",
-            "clock_skew",
-            "blocked_by",
-            "muted",
-            "vantage",
-            "target_agrees",
-            "paused",
-            "cooldown",
-            "rate_limit",
-            "storm",
-            "recurrence",
-        )
-    ),
+    *(Mutant(name, f"guardrail `{name}` is gone", without(name), often) for name, often in GUARDRAILS.items()),
     Mutant(
         "busy", "guardrails `busy` and `cooldown`, which stand in for each other, are gone", without("busy", "cooldown")
     ),
@@ -398,35 +401,42 @@ MUTANTS: tuple[Mutant, ...] = (
         "guardrails `in_doubt`, `busy` and `cooldown`, which stand in for each other, are gone",
         without("in_doubt", "busy", "cooldown"),
     ),
-    Mutant("mode_of", "the mode is not asked for", _always_auto),
-    Mutant("foreign", "an alert of another environment counts as ours", _foreign),
+    Mutant("mode_of", "the mode is not asked for", _always_auto, {Wrong.SHADOW, Wrong.APPROVE}),
+    Mutant("foreign", "an alert of another environment counts as ours", _foreign, {Sort.FOREIGN}),
     Mutant("locked", "under the lock nothing is asked again", put(guardrails, "locked", _intent_without_lock)),
     Mutant("late_intent", "the intent is written after the effect", put(Engine, "_act", _effect_before_intent)),
-    Mutant("lost_is_failed", "a lost answer is called failed", put(Engine, "_execute", _lost_is_failed)),
-    Mutant("lost_is_done", "a lost answer is called done", put(Engine, "_execute", _lost_is_done)),
-    Mutant("call_again", "a lost answer is asked for by a second call", put(Engine, "_execute", _twice)),
+    Mutant("lost_is_failed", "a lost answer is called failed", put(Engine, "_execute", _lost_is_failed), LOST),
+    Mutant("lost_is_done", "a lost answer is called done", put(Engine, "_execute", _lost_is_done), LOST),
+    Mutant("call_again", "a lost answer is asked for by a second call", put(Engine, "_execute", _twice), LOST),
     Mutant("no_start_by", "the gate is not told `start_by`", put(Engine, "_execute", _no_start_by)),
     Mutant("no_outcome", "outcomes are not written", put(Engine, "_outcome", _no_outcome)),
-    Mutant("no_evidence", "nothing is captured before a restart", _steps(_without_evidence)),
-    Mutant("some_evidence", "evidence that could not be read is enough", _incomplete_is_enough),
-    Mutant("redone", "what is in doubt is done again", _steps(_redone)),
-    Mutant("settled_at_once", "a doubt is settled before its time is over", put(planner, "_doubt", _not_waiting)),
-    Mutant("no_trace", "no trace is called not done", put(SimRestart, "settle", _no_trace_is_not_done)),
-    Mutant("never_done", "every doubt is called not done", put(SimRestart, "settle", _always_not_done)),
+    Mutant("no_evidence", "nothing is captured before a restart", _steps(_without_evidence), {Wrong.NO_EVIDENCE}),
+    Mutant("some_evidence", "evidence that could not be read is enough", _incomplete_is_enough, {Wrong.NO_EVIDENCE}),
+    Mutant("redone", "what is in doubt is done again", _steps(_redone), LOST),
+    Mutant("settled_at_once", "a doubt is settled before its time is over", put(planner, "_doubt", _not_waiting), LOST),
+    Mutant("no_trace", "no trace is called not done", put(SimRestart, "settle", _no_trace_is_not_done), LOST),
+    Mutant("never_done", "every doubt is called not done", put(SimRestart, "settle", _always_not_done), LOST),
     Mutant("empty_proof", "a proof without samples counts as good", put(proofs, "_unknown", _empty_is_good)),
     Mutant("unknown_proof", "an unknown round of proof counts as good", put(verification, "state", _unknown_is_good)),
     Mutant("no_hold", "the first good round proves it", _judge(_no_hold)),
-    Mutant("one_prometheus", "one Prometheus is enough for a yes", put(rules, "agree", _any_server)),
-    Mutant("limits_in_memory", "limits do not outlive a restart", _limits_in_memory),
-    Mutant("uncharged", "an intent is not charged", _uncharged),
-    Mutant("resolved_closes", "resolved closes an episode", _steps(_resolved_closes)),
+    Mutant(
+        "one_prometheus",
+        "one Prometheus is enough for a yes",
+        put(rules, "agree", _any_server),
+        {Wrong.PROMETHEUS_LAGS, Sort.HEALS},
+    ),
+    Mutant("limits_in_memory", "limits do not outlive a restart", _limits_in_memory, {Sort.RETURNS}),
+    Mutant("uncharged", "an intent is not charged", _uncharged, {Sort.RETURNS}),
+    Mutant("resolved_closes", "resolved closes an episode", _steps(_resolved_closes), {Wrong.FALSE_RESOLVED}),
     Mutant("silent", "what is handed over is told to nobody", put(Engine, "_tell_standing", _handed_over_in_silence)),
     Mutant("unstored", "deliveries are acknowledged and not stored", _lost_deliveries),
-    Mutant("declined_is_yes", "a decline is taken for a yes", put(Episodes, "_answer", _any_answer_counts)),
-    Mutant("never_asked", "nobody is asked", put(deciding, "_asked", _never_asked)),
+    Mutant(
+        "declined_is_yes", "a decline is taken for a yes", put(Episodes, "_answer", _any_answer_counts), {Sort.ASKS}
+    ),
+    Mutant("never_asked", "nobody is asked", put(deciding, "_asked", _never_asked), ASKED),
     Mutant("all_rungs", "the next rung follows whatever the verdict is", put(planner, "_rung", _all_rungs_at_once)),
     Mutant("harsh_first", "the harshest rung goes first", put(planner, "_rung", _harsh_first)),
-    Mutant("no_hold_off", "a step of the clock is not noticed", _no_hold_off),
+    Mutant("no_hold_off", "a step of the clock is not noticed", _no_hold_off, {Wrong.STEP}),
 )
 
 
@@ -444,7 +454,7 @@ def hunt(name: str, stories: int = STORIES) -> dict[str, Any]:
     for seed in range(1, stories + 1):
         played += 1
         try:
-            found = violations(play(draw(seed, INCIDENTS, SECONDS)))
+            found = violations(play(draw(seed, INCIDENTS, SECONDS, mutant.often)))
         except Exception as error:  # noqa: BLE001 - a bug that stops the program is seen as well
             found = [f"stops with {type(error).__name__}: {error}"]
         caught = sorted({said.partition(":")[0] for said in found})

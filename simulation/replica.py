@@ -59,11 +59,18 @@ class MortalStore:
         return result
 
     async def read(self, body: Callable[[Tx], T]) -> T:
+        self._there()
+        return await self._store.read(body)
+
+    async def now(self) -> float:
+        self._there()
+        return await self._store.now()
+
+    def _there(self) -> None:
         if self._life.dead:
             raise Crash
         if self._life.world.wrong(Wrong.JOURNAL_AWAY):
             raise JournalError("the journal does not answer")
-        return await self._store.read(body)
 
     async def close(self) -> None:
         """It is the world's; another life goes on with it."""

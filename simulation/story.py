@@ -7,7 +7,7 @@ chance is drawn from the seed and its own number, so that taking another one out
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -100,6 +100,8 @@ class Wrong(StrEnum):
 
 
 HEAVY = {Wrong.CRASH: 6, Wrong.FREEZE: 4, Wrong.ANSWER_LOST: 3, Wrong.CALL_LOST: 2, Wrong.STEP: 2}
+OFTEN = 20
+"""How many times as often what a hunt is about comes."""
 TWO = frozenset({Wrong.PROMETHEUS_LAGS, Wrong.PROMETHEUS_SKEWED})
 """Servers that are wrong one at a time: no two of them tell the same lie."""
 
@@ -145,8 +147,13 @@ class Story:
     faults: tuple[Fault, ...]
 
 
-def draw(seed: int, incidents: int = A_YEAR, seconds: float = YEAR) -> Story:
-    """The story of a seed: bad days in which some incidents come together, and faults around them."""
+def draw(
+    seed: int, incidents: int = A_YEAR, seconds: float = YEAR, often: Collection[Sort | Wrong] = frozenset()
+) -> Story:
+    """The story of a seed: bad days in which some incidents come together, and faults around them.
+
+    often  these come so many times as often as they would
+    """
     rng = random.Random(seed)
     found: list[Incident] = []
     faults: list[Fault] = []
@@ -154,9 +161,9 @@ def draw(seed: int, incidents: int = A_YEAR, seconds: float = YEAR) -> Story:
         begins = rng.uniform(600.0, seconds - REST)
         one = rng.choice(SERVICES)
         for _ in range(min(rng.choice((1, 1, 2, 3, 4, 6)), incidents - len(found))):
-            incident = _incident(rng, len(found), begins + rng.uniform(0.0, BURST), one)
+            incident = _incident(rng, len(found), begins + rng.uniform(0.0, BURST), one, often)
             found.append(incident)
-            faults += _around(rng, incident.at)
+            faults += _around(rng, incident.at, often)
     return Story(
         seed, 1 + seed % 2, seconds, tuple(sorted(found, key=_at)), tuple(sorted(faults, key=lambda fault: fault.at))
     )
@@ -166,8 +173,9 @@ def _at(incident: Incident) -> float:
     return incident.at
 
 
-def _incident(rng: random.Random, number: int, at: float, usual: str) -> Incident:
-    sort = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+def _incident(rng: random.Random, number: int, at: float, usual: str, often: Collection[Sort | Wrong]) -> Incident:
+    weights = [weight * (OFTEN if sort in often else 1) for sort, weight in WEIGHTS.items()]
+    sort = rng.choices(list(WEIGHTS), weights)[0]
     service = usual if rng.random() < 0.5 else rng.choice(SERVICES)
     service = {Sort.ASKS: ASKS, Sort.CAUSE: DATABASE, Sort.NEVER: DATABASE, Sort.STORM: CROWD[0]}.get(sort, service)
     lasts = {
@@ -186,10 +194,11 @@ def _incident(rng: random.Random, number: int, at: float, usual: str) -> Inciden
     return Incident(number, sort, service, at, lasts)
 
 
-def _around(rng: random.Random, at: float) -> Iterator[Fault]:
+def _around(rng: random.Random, at: float, often: Collection[Sort | Wrong]) -> Iterator[Fault]:
     """Up to three faults while it is going on."""
     kinds = list(Wrong)
-    for wrong in rng.choices(kinds, [HEAVY.get(kind, 1) for kind in kinds], k=rng.choice((0, 0, 1, 1, 2, 3))):
+    weights = [HEAVY.get(kind, 1) * (OFTEN if kind in often else 1) for kind in kinds]
+    for wrong in rng.choices(kinds, weights, k=rng.choice((0, 0, 1, 1, 2, 3))):
         begins, lasts = at + rng.uniform(-60.0, 400.0), rng.uniform(20.0, 900.0)
         much = {
             Wrong.PROMETHEUS_LAGS: rng.uniform(40.0, 240.0),

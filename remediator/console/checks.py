@@ -36,7 +36,7 @@ _SAYS: dict[Reason, Guardrail] = {
     Reason.TARGET_IN_DOUBT: guardrails.in_doubt,
     Reason.TARGET_BUSY: guardrails.busy,
     Reason.STORM: guardrails.settling,  # it is asked before a look is made, and again with the limits
-    Reason.RELEASING: guardrails.releasing,
+    Reason.RELEASING: guardrails.settling,  # so is this
     Reason.RECURRENCE: guardrails.recurrence,
     Reason.COOLDOWN: guardrails.cooldown,
     Reason.RATE_LIMIT: guardrails.rate_limit,
@@ -48,6 +48,7 @@ _SHARED = {
     Reason.TARGET_UNREACHABLE: guardrails.target_agrees,
     Reason.NOTHING_TO_DO: guardrails.nothing_to_do,
     Reason.STORM: guardrails.storm,
+    Reason.RELEASING: guardrails.releasing,
 }
 """The last one, where several can say it."""
 _ALL_PASSED = (Kind.WOULD_ACT, Kind.NEEDS_APPROVAL, Kind.INTENT, Kind.ALLOWED)

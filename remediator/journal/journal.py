@@ -202,10 +202,14 @@ class Journal(Readings):
         self._held.pop(episode, None)
 
     async def sweep(self) -> int:
-        """Make due what nobody would wake: open episodes without work, times out of reach. Forget old bodies."""
+        """Make due what nobody would wake: open episodes without work, times out of reach.
+
+        Forget old bodies, and replicas that have not been seen for a day.
+        """
 
         def body(tx: Tx) -> int:
             intake.prune(tx, BODIES_KEPT)
+            limits.forget(tx)
             return work.sweep(tx)
 
         found = await self._store.write(body)
@@ -218,6 +222,13 @@ class Journal(Readings):
         found = await self._store.write(work.nudge)
         self.wake.set()
         return found
+
+    async def wake_next_held(self) -> None:
+        """Something ended that others waited for after a storm or a pause: whoever is next is due now."""
+        episode = await self._store.read(watch.next_held)
+        if episode is not None:
+            await self._store.write(lambda tx: work.wake(tx, episode))
+            self.wake.set()
 
     def _wake_if(self, due: float | None) -> None:
         if due is not None and due <= self._clock.now() + 1.0:
@@ -355,11 +366,17 @@ class Journal(Readings):
 
         limit  so many are a storm; calm  seconds of fewer after which it is over
         """
-        if await self._store.read(lambda tx: watch.turn(tx, "", limit, calm, look_only=True)):
-            token = uuid.uuid4().hex
-            await self._store.write(lambda tx: watch.turn(tx, token, limit, calm, look_only=False))
-            self.wake.set()
-        return await self.storm()
+        turns, storm = await self._store.read(
+            lambda tx: (watch.turn(tx, "", limit, calm, look_only=True), watch.storm(tx))
+        )
+        if not turns:
+            return storm
+        token = uuid.uuid4().hex
+        await self._store.write(lambda tx: watch.turn(tx, token, limit, calm, look_only=False))
+        now = await self.storm()
+        if storm is not None and now is None:
+            await self.nudge()
+        return now
 
     async def storm(self) -> Storm | None:
         """The storm that holds now."""

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, StaticPool, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from remediator.errors import JournalError
@@ -142,18 +142,19 @@ def _engine(path: Path | None, *, writes: bool) -> Engine:
         connect_args={"check_same_thread": False, "timeout": BUSY_MS / 1000},
         query_cache_size=1000,
     )
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; `start` below does
+        connection.isolation_level = None  # the driver begins nothing by itself; `do_begin` below does
         if path is not None:
             _pragmas(connection, writes=writes)
 
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+    def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
+        dbapi_connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    # The dialect's own does nothing. A listener on "begin" would do as well, and would cost every statement a look
+    # for listeners.
+    engine.dialect.do_begin = do_begin  # type: ignore[method-assign]
     return engine
 
 

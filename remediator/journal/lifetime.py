@@ -201,7 +201,7 @@ class Replica:
 
     async def now(self) -> float:
         """UNIX seconds by the journal's clock: the database's on PostgreSQL, the machine's on SQLite."""
-        return await self._store.read(lambda tx: tx.now()) if self._store.shared else self._clock.now()
+        return await self._store.now()
 
     async def relieve(self) -> None:
         """Free what a frozen replica has locked; before a renewal and a heartbeat, which may have to wait for it."""

@@ -279,9 +279,12 @@ def enlist(tx: Tx, owner: str, mode: str, config_digest: str) -> None:
 
 def seen(tx: Tx, owner: str) -> bool:
     """This replica lives. False when its row is gone (forgotten after a day): it must enlist again."""
-    now = tx.now()
-    tx.run(_FORGOTTEN, {"before": now - DAY})
-    return tx.run(_SEEN, {"me": owner, "now": now}).rowcount == 1
+    return tx.run(_SEEN, {"me": owner, "now": tx.now()}).rowcount == 1
+
+
+def forget(tx: Tx) -> None:
+    """Replicas that have not been seen for a day."""
+    tx.run(_FORGOTTEN, {"before": tx.now() - DAY})
 
 
 def leave(tx: Tx, owner: str) -> None:

@@ -127,6 +127,9 @@ class PostgresStore:
     async def read(self, body: Body[T]) -> T:
         return await undisturbed(self._tried(body, commit=False))
 
+    async def now(self) -> float:
+        return await self.read(lambda tx: tx.now())
+
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):  # a network that hangs must not hold up the end of the process
             await asyncio.wait_for(self._engine.dispose(), CONNECT_TIMEOUT)

@@ -77,6 +77,9 @@ class SQLiteStore:
     async def read(self, body: Body[T]) -> T:
         return await self._in(self._reader, body)
 
+    async def now(self) -> float:
+        return self._clock()
+
     async def _in(self, lane: Lane | None, body: Body[T]) -> T:
         if lane is None:
             raise JournalError("the journal is closed")

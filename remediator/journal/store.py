@@ -42,6 +42,10 @@ class Store(Protocol):
         """Run `body`, which changes nothing."""
         ...
 
+    async def now(self) -> float:
+        """UNIX seconds by the clock that all who write here share: the database's own, or this machine's."""
+        ...
+
     async def close(self) -> None:
         """End connections and threads."""
         ...

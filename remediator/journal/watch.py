@@ -227,6 +227,18 @@ _UNPROVEN = (
     )
     .limit(1)
 )
+_NEXT = (
+    select(episodes.c.episode)
+    .where(firing, episodes.c.refused == Reason.RELEASING.value)
+    .order_by(_SEVERITY, episodes.c.opened_at, episodes.c.episode)
+    .limit(1)
+)
+
+
+def next_held(tx: Tx) -> str | None:
+    """The most severe episode that waits for its turn after a storm or a pause, None when none does."""
+    row = tx.row(_NEXT)
+    return None if row is None else str(row.episode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,11 @@ def nudge(tx: Tx) -> int:
     return len(names)
 
 
+def wake(tx: Tx, episode: str) -> None:
+    """This one is due now."""
+    tx.run(_NUDGE, {"wanted": [episode], "now": tx.now()})
+
+
 def give_up(tx: Tx, owner: str) -> None:
     """An owner leaves: what it holds is free, and due when it was."""
     names = [row.episode for row in tx.rows(_OWNED, {"me": owner})]

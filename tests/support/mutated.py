@@ -20,7 +20,7 @@ from remediator.matching import Matched
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook
 
-TABLES = ("BEFORE_LOOK", "AFTER_LOOK", "LIMITS")
+TABLES = ("BEFORE_LOOK", "HELD_BACK", "AFTER_LOOK", "LIMITS")
 TARGET = "target_agrees:"
 """Followed by a reason: of the target's own reasons only this one is not heard."""
 
