@@ -16,13 +16,16 @@ from remediator.events import Kind, Verdict
 from remediator.ledger import Attempt, Ledger
 from remediator.world import Health
 from simulation.books import ALL, ASKS_BOOK, BOOKS, DOWN, settings
+from simulation.clock import START
 from simulation.run import Played
+from simulation.story import Wrong
 from simulation.world import Effect
 
 Invariant = Callable[[Played], Iterator[str]]
 SLACK = 2.0  # seconds
 HOUR, DAY, WEEK = 3600.0, 86400.0, 7 * 86400.0
 TOLD_WITHIN = 1200.0  # seconds: a doubt waits out deadlines and lives through faults of the journal before it is told
+ALIVE = 1000.0  # seconds after an answer in which a process that dies may not have written it
 GUARDS = settings(Path("/nonexistent")).guards
 BOOK = BOOKS[0]
 """The runbooks have the same limits."""
@@ -233,6 +236,32 @@ def no_effect_in_doubt(played: Played) -> Iterator[str]:
             yield f"in doubt: {told(effect)}"
 
 
+def settled_in_time(played: Played) -> Iterator[str]:
+    """The target is asked how an attempt ended only when its whole duration is over; before, it may still begin."""
+    for ledger in played.ledgers:
+        at = {attempt.id: attempt for attempt in ledger.attempts}
+        for event in played.episodes[ledger.episode]:
+            if event.kind is not Kind.SETTLED or event.data["by"] != "target":
+                continue
+            attempt = at[event.data["attempt"]]
+            early = attempt.at + attempt.deadline - event.at
+            since = attempt.at - START
+            if early > SLACK and not _stepped(played, since, since + attempt.deadline):
+                yield f"episode {ledger.episode[:8]}: settled {early:.0f} s before its time was over"
+
+
+def answers_kept(played: Played) -> Iterator[str]:
+    """An answer that came to a process that lived on is in the journal."""
+    known, world = attempts(played), played.world
+    for attempt, t in world.answered.items():
+        died = any(t - 1.0 <= birth <= t + ALIVE for birth in world.births)
+        away = any(fault.at <= t + 60.0 and fault.at + fault.lasts >= t for fault in world.faults(Wrong.JOURNAL_AWAY))
+        if died or away or t + ALIVE > played.world.story.seconds or attempt not in known:
+            continue
+        if known[attempt][1].outcome is None:
+            yield f"at {t:.0f} s the target said that {attempt[:8]} is done, and nothing was written"
+
+
 def recurrence_stops(played: Played) -> Iterator[str]:
     """The same fix of one target so many times in a week is a ticket, not one more fix."""
     fixes: dict[tuple[str, str], list[float]] = {}
@@ -409,6 +438,8 @@ ALL_INVARIANTS: tuple[Invariant, ...] = (
     one_at_a_time,
     ladder_in_order,
     no_effect_in_doubt,
+    settled_in_time,
+    answers_kept,
     recurrence_stops,
     held_off,
     proof_from_samples,

@@ -108,6 +108,7 @@ class SimRestart(Action):
         await self.moment()
         if world.wrong(Wrong.ANSWER_LOST):
             return Outcome(Result.IN_DOUBT, "connection reset")
+        world.answered[call.attempt] = world.t
         return Outcome(Result.DONE, "204", call.items)
 
     def _begin(self, service: Service, call: Call, intended: bool, against: list[str]) -> None:

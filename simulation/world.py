@@ -160,6 +160,8 @@ class World:
         """When a process has noticed a step of its clock."""
         self.births: list[float] = []
         """When a process has started."""
+        self.answered: dict[str, float] = {}
+        """Attempts of which the target has said that they are done, and when."""
         self.gate_seen: set[str] = set()
         self.gate_started = -86400.0
         self._faults: dict[Wrong, list[Fault]] = defaultdict(list)
