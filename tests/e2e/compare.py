@@ -35,7 +35,7 @@ from remediator.reasons import Reason
 LATE = 2.0
 """Seconds beside one evaluation interval by which a decision may come later there: delivery, a busy machine."""
 LOOK = 15.0
-"""Seconds more by which a refusal may: it is written after the look, and a target that hangs uses up all its time."""
+"""Seconds more by which a refusal or a question may: a target that hangs uses up all the time of the look before it."""
 KINDS = frozenset(
     {Kind.REFUSED, Kind.INTENT, Kind.NEEDS_APPROVAL, Kind.WOULD_ACT, Kind.VERDICT, Kind.HANDED_OVER, Kind.CLOSED}
 )
@@ -323,7 +323,7 @@ def _unseen(step: Step) -> str:
 
 def _in_time(step: Step, other: Step, apart: float) -> bool:
     """When it is proven or closed depends on the proof's own rounds, and decides nothing by itself."""
-    if step.kind == "refused":
+    if step.kind in ("refused", "needs_approval"):
         return -apart <= step.at - other.at <= apart + LOOK
     return step.kind not in PROPOSALS or abs(step.at - other.at) <= apart
 

@@ -113,9 +113,9 @@ def test_what_no_history_holds_is_unknown(
 @pytest.mark.parametrize(("later", "equal"), [(-5, False), (-3, True), (18, True), (20, False)])
 def test_a_refusal_may_wait_for_its_look(later: float, equal: bool) -> None:
     """A target that hangs uses up the time of the look; an intent must come at its time all the same."""
-    here = steps((100, "refused blocked_by_cause"))
-    found, _, wrong = beside(steps((100 + later, "refused blocked_by_cause")), here, APART)
-    assert (bool(found), bool(wrong)) == (equal, not equal)
+    for what in ("refused blocked_by_cause", "needs_approval restart"):
+        found, _, wrong = beside(steps((100 + later, what)), steps((100, what)), APART)
+        assert (bool(found), bool(wrong)) == (equal, not equal)
     assert beside(steps((110, "intent restart")), steps((100, "intent restart")), APART)[2]
 
 
