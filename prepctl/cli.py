@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ from remediator.durations import human
 EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready); 2 wrong usage, or a file
 that is wrong; 3 the one that is asked cannot be reached or cannot answer now; 4 the token does not let in."""
 FOLLOW = 1.0  # seconds between two questions of `journal:tail --follow`
+WHOLE_ID = re.compile("[0-9a-f]{32}")
 
 app = typer.Typer(
     name="prepctl",
@@ -305,6 +307,8 @@ def _answer(context: typer.Context, given: str, verb: str, digest: str, reason: 
     asked = _asked(context)
     found = asked.client.get("/api/v1/approvals")
     matching = [row for row in found["approvals"] if row["id"].startswith(given)]
+    if not matching and digest and WHOLE_ID.fullmatch(given):
+        matching = [{"id": given}]  # the remediator says whose answer counted, and journals that this one was not taken
     if len(matching) != 1:
         said = "Several questions begin" if matching else "No question that waits begins"
         raise Failure(Exit.NO, f"{said} with {given!r}.", "prepctl approvals:list shows them.")

@@ -102,6 +102,11 @@ def timeline(found: Mapping[str, Json]) -> Iterable[Text]:
             (f"{clean(event['kind']):<14}  ", STYLES.get(event["kind"], "")),
             clean(event["sentence"]),
         )
+    if clicks := found.get("not_taken"):
+        yield Text()
+        yield text("Clicks about it that were not taken:", "bold")
+    for event in clicks or ():
+        yield text(f"{after(event['at'] - began)}  {event['sentence']}")
 
 
 def tail(event: Mapping[str, Json]) -> Text:

@@ -34,14 +34,16 @@ OUTCOME_TRIES = 30
 class Acting(Telling):
     """The part of the shell that acts, or writes down why it does not."""
 
-    async def _refuse(self, run: Run, refusal: Refusal, rung: str | None, until: float) -> float:
+    async def _refuse(
+        self, run: Run, refusal: Refusal, rung: str | None, until: float, answers: Mapping[str, str] | None = None
+    ) -> float:
         if (run.ledger.refused, run.ledger.refused_rung) != (refusal.reason, rung):
             data = {
                 "reason": refusal.reason,
                 "sentence": refusal.sentence,
                 "earliest": refusal.earliest,
                 "rung": rung,
-            }
+            } | ({"answers": dict(answers)} if answers else {})
             await self.episodes.append(run, Kind.REFUSED, data)
             if refusal.reason is Reason.DECLINED:
                 await self._answered(run)
@@ -73,10 +75,13 @@ class Acting(Telling):
             # in the last third of a lease nothing is started: somebody else may own it before the effect
             return await self._release(run.episode, intent.at + 1.0)
 
+        again: guardrails.Answers = {}
+
         def decide(facts: Facts) -> Refusal | None:
+            again.clear()
             if run.generation != self.episodes.generation:
                 return Refusal(Reason.LOOK_STALE, "The configuration was reloaded after the look.", facts.now)
-            return guardrails.locked(replace(step.case, now=facts.now, facts=facts))
+            return guardrails.locked(replace(step.case, now=facts.now, facts=facts), again)
 
         refusal = await self.journal.intend(
             intent,
@@ -87,7 +92,8 @@ class Acting(Telling):
         )
         if refusal is not None:
             run.forget()
-            return await self._refuse(run, refusal, step.rung.name, refusal.earliest or intent.at + 1.0)
+            until = refusal.earliest or intent.at + 1.0
+            return await self._refuse(run, refusal, step.rung.name, until, {**step.answers, **again})
         self.episodes.take(run, [intent])
         if step.approval is not None:
             await self._answered(run)
@@ -117,6 +123,7 @@ class Acting(Telling):
                 "start_by": start_by,
                 "deadline": deadline,
                 "probe": world.probe,
+                "answers": dict(step.answers),
             }
             | ({"approval": step.approval} if step.approval is not None else {})
         )

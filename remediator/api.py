@@ -22,7 +22,7 @@ import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -32,17 +32,19 @@ from remediator import narrative, openapi
 from remediator.answers import faulty, finished, problem, refused
 from remediator.api_models import NewPause, Settle
 from remediator.bearer import Answer
+from remediator.clicks import SHARED, Act, Clicks
 from remediator.decisions import Decisions
 from remediator.errors import ConfigError, JournalError
 from remediator.events import Event
-from remediator.handling import CALLER, No, caller_of, no, read_body
+from remediator.handling import CALLER, SAID, No, caller_of, no, read_body
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Attempt
 from remediator.metrics import Metrics
 from remediator.narrative import line, why
-from remediator.operators import Operators
+from remediator.operators import Caller, Operators
 from remediator.runbooks import Runbook
 from remediator.settings import Role
+from remediator.tries import Tries
 
 log = structlog.get_logger(__name__)
 
@@ -83,9 +85,13 @@ class Api:
     about: About
     reload: Callable[[], Awaitable[Sequence[str]]] | None = None
     """Reads the configuration anew: what changed, or ConfigError. None where there is none to read."""
+    tries: Tries = field(default_factory=Tries)
+    address: Callable[[web.Request], str] = lambda request: request.remote or "unknown"
+    """Where a request comes from; the console knows which proxy is believed about it."""
 
     def __post_init__(self) -> None:
         self.decisions = Decisions(self.journal, self.books)
+        self.clicks = Clicks(self.journal)
 
     def reconfigure(self, operators: Operators, about: About) -> None:
         """Other tokens from the next request on, and another configuration to tell of."""
@@ -100,10 +106,10 @@ class Api:
             web.get("/api/v1/journal", guard(self.tail)),
             web.get("/api/v1/journal/verify", guard(self.verify)),
             web.get("/api/v1/doubts", guard(self.doubts)),
-            web.post("/api/v1/doubts/{attempt}/settle", act(self.settle)),
+            web.post("/api/v1/doubts/{attempt}/settle", act(self.settle, act="settle")),
             web.get("/api/v1/pauses", guard(self.pauses)),
-            web.post("/api/v1/pauses", act(self.pause)),
-            web.delete("/api/v1/pauses/{id}", act(self.resume)),
+            web.post("/api/v1/pauses", act(self.pause, act="pause")),
+            web.delete("/api/v1/pauses/{id}", act(self.resume, act="resume")),
             web.get("/api/v1/status", guard(self.status)),
             web.post("/-/reload", act(self.read_anew)),
             web.get("/api/v1/openapi.json", guard(self.description)),
@@ -112,17 +118,23 @@ class Api:
             web.get("/metrics", self.exposition),
         ]
 
-    def guarded(self, handler: Handler, *, role: Role = "viewer") -> Handler:
-        """Token and role first; then the handler's answer, or one that says what to do."""
+    def guarded(self, handler: Handler, *, role: Role = "viewer", act: Act | None = None) -> Handler:
+        """Token and role first; then the handler's answer, or one that says what to do.
+
+        act  what a person does by it: a no to that is journaled, with who
+        """
 
         @functools.wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            if (answer := self._authenticate(request, role)) is not None:
+            if (answer := self._authenticate(request)) is not None:
                 return await finished(request, answer)
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
+                    _holds(caller_of(request), role)
                     return await handler(request)
             except No as said:
+                if act is not None:
+                    await self._refused(request, act, said)
                 return await finished(request, said.answer)
             except (JournalError, TimeoutError) as error:
                 self.metrics.journal_failed()
@@ -133,16 +145,29 @@ class Api:
 
         return guarded
 
-    def _authenticate(self, request: web.Request, role: Role) -> web.Response | None:
+    async def _refused(self, request: web.Request, act: Act, said: No) -> None:
+        caller = caller_of(request)
+        given = getattr(request.get(SAID), "who", None) or request.query.get("who")
+        who = caller.name or given or SHARED
+        of = next(iter(request.match_info.values()), "")
+        await self.clicks.refused(act, of, caller.name, who, said.error)
+
+    def _authenticate(self, request: web.Request) -> web.Response | None:
         if not self.operators.anybody:
             do = "Name files with operators' tokens under `operators` or `api_token_files` and restart."
             return problem(403, "api_disabled", "The API is switched off: no tokens are configured.", do)
-        caller = self.operators.check(request.headers.get("Authorization"))
+        header, address = request.headers.get("Authorization"), self.address(request)
+        if header and (wait := self.tries.wait(address, header)) > 0:
+            # 403 and not 429: by the description a token that does not let in is answered by 401 or 403, whyever.
+            said = f"Too many wrong tokens came from {address}; none is looked at for a while."
+            return problem(403, "too_many_tries", said, f"Try again in {wait:.0f} s.", {"Retry-After": f"{wait:.0f}"})
+        caller = self.operators.check(header)
+        if caller is Answer.WRONG:
+            self.tries.fail(address)
+            log.warning("token refused", address=address, path=request.path)
         if isinstance(caller, Answer):
             return refused(caller, "operators` and `api_token_files")
-        if not caller.may(role):
-            said = f"{caller.name or 'This token'} has the role {caller.role}; this needs {role}."
-            return problem(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
+        self.tries.right(header)
         request[CALLER] = caller
         return None
 
@@ -173,7 +198,9 @@ class Api:
         events = await self.decisions.events(asked)
         said = [event_line(event) for event in events or ()]
         not_acted = narrative.not_acted(events) if events else None
-        story = {"episode": _row(row), "why": _state(events, now), "not_acted": not_acted, "events": said}
+        clicks = [event_line(event) for event in await self.journal.clicks_about(asked, row.opened_at)]
+        state = {"why": _state(events, now), "not_acted": not_acted}
+        story = {"episode": _row(row), **state, "events": said, "not_taken": clicks}
         return web.json_response(story)
 
     async def _summary(self, row: EpisodeRow, now: float) -> dict[str, Json]:
@@ -279,6 +306,13 @@ class Api:
         """The remediator's own metrics."""
         text, content_type = self.metrics.render(request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
+
+
+def _holds(caller: Caller, role: Role) -> None:
+    """Raises No for somebody without the role."""
+    if not caller.may(role):
+        said = f"{caller.name or 'This token'} has the role {caller.role}; this needs {role}."
+        raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
 
 
 def _row(row: EpisodeRow) -> dict[str, Json]:

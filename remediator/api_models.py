@@ -176,12 +176,16 @@ class EventLine(Strict):
 
 
 class EpisodeStory(Strict):
-    """One episode with all its events in order. `not_acted` says why nothing was done; null when something was."""
+    """One episode with all its events in order. `not_acted` says why nothing was done; null when something was.
+
+    `not_taken` are clicks of people about it that were refused or came second; they are no events of the episode.
+    """
 
     episode: Episode
     why: str
     not_acted: str | None
     events: tuple[EventLine, ...]
+    not_taken: tuple[EventLine, ...]
 
 
 class JournalLine(EventLine):

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from remediator.api import Api, Handler
 from remediator.api_models import Because, Decline, Yes
+from remediator.clicks import Act
 from remediator.handling import caller_of, read_body
 from remediator.journal import EpisodeRow, Journal
 from remediator.ledger import Approval
@@ -33,15 +34,15 @@ class Approvals:
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
 
-        def act(handler: Handler) -> Handler:
-            return self.api.guarded(handler, role="operator")
+        def act(handler: Handler, act: Act) -> Handler:
+            return self.api.guarded(handler, role="operator", act=act)
 
         return [
             web.get("/api/v1/approvals", self.api.guarded(self.waiting)),
-            web.post("/api/v1/approvals/{id}/approve", act(self.approve)),
-            web.post("/api/v1/approvals/{id}/decline", act(self.decline)),
-            web.post("/api/v1/storm/end", act(self.end_storm)),
-            web.post("/api/v1/runbooks/{name}/restore", act(self.restore)),
+            web.post("/api/v1/approvals/{id}/approve", act(self.approve, "approve")),
+            web.post("/api/v1/approvals/{id}/decline", act(self.decline, "decline")),
+            web.post("/api/v1/storm/end", act(self.end_storm, "end_storm")),
+            web.post("/api/v1/runbooks/{name}/restore", act(self.restore, "restore")),
         ]
 
     async def waiting(self, _: web.Request) -> web.Response:

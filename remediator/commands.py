@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from remediator.actions.base import Action, Preview, Risk
 from remediator.api import Api, Handler
 from remediator.api_models import NewCommand, Wish
+from remediator.clicks import Act
 from remediator.errors import RemediatorError
 from remediator.handling import caller_of, named, no, read_body
 from remediator.journal import Journal
@@ -64,12 +65,12 @@ class Commands:
     def routes(self) -> list[web.RouteDef]:
         """For `app.add_routes`."""
 
-        def act(handler: Handler) -> Handler:
-            return self.api.guarded(handler, role="operator")
+        def act(handler: Handler, act: Act | None = None) -> Handler:
+            return self.api.guarded(handler, role="operator", act=act)
 
         return [
             web.post("/api/v1/commands/preview", act(self.preview)),
-            web.post("/api/v1/commands", act(self.command)),
+            web.post("/api/v1/commands", act(self.command, "command")),
         ]
 
     async def preview(self, request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from remediator.guardrails import (
     BEFORE_LOOK,
     BY_HAND,
     HELD_BACK,
+    Answers,
     Case,
     bounds,
     first,
@@ -65,33 +66,34 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
         must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED or _target_asks(view.world),
         approved=_approval(view, rung) is not None,
     )
-    refusal = first(BEFORE_LOOK, case)
+    said: Answers = {}
+    refusal = first(BEFORE_LOOK, case, said)
     if refusal is not None and refusal.reason is Reason.STALE_ALERT:
         return _give_up(view, refusal)
     if refusal is not None:
-        return _refuse(view, refusal, rung)
+        return _refuse(view, refusal, rung, said)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
-    if view.world is None and (held := first(HELD_BACK, case)) is not None:
-        return _sit_out(view, held, rung)
-    early = settling(case)
+    if view.world is None and (held := first(HELD_BACK, case, said)) is not None:
+        return _sit_out(view, held, rung, said)
+    early = first((settling,), case, said)
     ends = early.earliest or view.now if early else view.now
     if evidence and early is not None and view.now < ends - LEAD:
-        return _refuse(view, replace(early, earliest=ends - LEAD), rung)
+        return _refuse(view, replace(early, earliest=ends - LEAD), rung, said)
     if view.world is None:
         return Look(rung)
     if rung.same_target and not same(view.ledger.last, view.world):
-        said = f"The rung before acted on something else than {rung.name} would: the cause is another one."
-        return HandOver("another_cause", said, "RemediationNeedsPeople")
-    refusal = first(AFTER_LOOK, case) or first(bounds(case), case)
+        why = f"The rung before acted on something else than {rung.name} would: the cause is another one."
+        return HandOver("another_cause", why, "RemediationNeedsPeople")
+    refusal = first(AFTER_LOOK, case, said) or first(bounds(case), case, said)
     if refusal is None and not evidence:
         return Diagnose(rung)
     if refusal is None:
-        return Hold(ends) if early else _allowed(view, case, view.world)
+        return Hold(ends) if early else _allowed(view, case, view.world, said)
     if refusal.reason is Reason.RULE_CLEARED:
         return Close("cleared", refusal.sentence, _restarted(view.ledger, rung, view.world))
     if refusal.reason is Reason.RECURRENCE:
         return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
-    return _refuse(view, _not_after(refusal, early), rung)
+    return _refuse(view, _not_after(refusal, early), rung, said)
 
 
 def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
@@ -101,15 +103,15 @@ def _not_after(refusal: Refusal, early: Refusal | None) -> Refusal:
     return replace(refusal, earliest=min(refusal.earliest or early.earliest, early.earliest))
 
 
-def _allowed(view: View, case: Case, world: World) -> Step:
+def _allowed(view: View, case: Case, world: World, said: Answers) -> Step:
     """Nothing forbids it. The mode says whether it is done, asked for, or only written down."""
     ledger, rung = view.ledger, case.rung
     mode = mode_of(case.facts, case.book, view.settings.guards)
     if mode == "shadow":
-        return _waits(view, rung, None) if _told(ledger, rung, world) else WouldAct(rung, world)
+        return _waits(view, rung, None, said) if _told(ledger, rung, world) else WouldAct(rung, world, said)
     if mode == "approve" or case.must_ask or _declined(view, rung):
-        return _asked(view, case, world)
-    return Intend(rung, world, case)
+        return _asked(view, case, world, said)
+    return Intend(rung, world, case, answers=said)
 
 
 def _told(ledger: Ledger, rung: Rung, world: World) -> bool:
@@ -124,30 +126,30 @@ def _restarted(ledger: Ledger, rung: Rung, world: World) -> bool:
     return bool(ledger.would_act) and any("started_at" in item for item in items) and not _told(ledger, rung, world)
 
 
-def _asked(view: View, case: Case, world: World) -> Step:
+def _asked(view: View, case: Case, world: World, answers: Answers) -> Step:
     """A person decides, on exactly what the preview shows now; another preview is another question."""
     rung, ledger = case.rung, view.ledger
     approved = _approval(view, rung)
     if approved is not None:
-        return Intend(rung, world, case, approved.id)
+        return Intend(rung, world, case, approved.id, answers)
     attempt, digest = ledger.tries(rung.name) + 1, digest_of(rung, world)
     asked = ledger.approval
     if asked is not None and _declined(view, rung):
         said = f"{asked.declined_by} declined it: {asked.reason}"
-        return _refuse(view, Refusal(Reason.DECLINED, said, view.now + STANDING), rung)
+        return _refuse(view, Refusal(Reason.DECLINED, said, view.now + STANDING), rung, answers)
     if asked is None or (asked.rung, asked.attempt, asked.digest) != (rung.name, attempt, digest) or asked.used:
         persons = 2 if view.risks[rung.action] is Risk.DESTRUCTIVE else 1
-        return AskApproval(rung, world, digest, view.now + case.book.approve_within, persons, attempt)
+        return AskApproval(rung, world, digest, view.now + case.book.approve_within, persons, attempt, answers)
     if view.now >= asked.good_until:
         waited = human(asked.good_until - asked.asked_at)
         what = "Approved but not done" if asked.given else "No answer"
         return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
-    return _waits(view, rung, Reason.NEEDS_APPROVAL, asked.good_until)
+    return _waits(view, rung, Reason.NEEDS_APPROVAL, answers, asked.good_until)
 
 
-def _waits(view: View, rung: Rung, why: Reason | None, until: float = math.inf) -> Step:
+def _waits(view: View, rung: Rung, why: Reason | None, said: Answers, until: float = math.inf) -> Step:
     """It waits on; if something had forbidden it meanwhile, that is over, and must not look as if it were not."""
-    return Allowed(rung, why) if view.ledger.refused else Wait(min(view.now + STANDING, until))
+    return Allowed(rung, why, said) if view.ledger.refused else Wait(min(view.now + STANDING, until))
 
 
 def _declined(view: View, rung: Rung) -> bool:
@@ -180,7 +182,7 @@ def _give_up(view: View, refusal: Refusal) -> Step:
     return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
 
 
-def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
+def _sit_out(view: View, refusal: Refusal, rung: Rung, said: Answers) -> Step:
     """In a storm, and after it, hundreds wait: no look at each target, only at the rule, so that it comes to an end."""
     if view.rule is None:
         return LookAtRule()
@@ -188,7 +190,7 @@ def _sit_out(view: View, refusal: Refusal, rung: Rung) -> Step:
         return Close("cleared", "The rule is not true any more.")
     if refusal.reason is Reason.RELEASING and _only_waits(view, rung):
         return Wait(view.now + STANDING)
-    return _refuse(view, refusal, rung)
+    return _refuse(view, refusal, rung, said)
 
 
 def _only_waits(view: View, rung: Rung) -> bool:
@@ -201,11 +203,11 @@ def _only_waits(view: View, rung: Rung) -> bool:
     return not ledger.refused and (waits or rung.name in ledger.would_act)
 
 
-def _refuse(view: View, refusal: Refusal, rung: Rung) -> Step:
+def _refuse(view: View, refusal: Refusal, rung: Rung, said: Answers) -> Step:
     """Decided again at `earliest`; without one after a short while, as a question may get an answer."""
     latest = view.now + STANDING
     until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else view.now + RETRY
-    return Refuse(refusal, rung.name, until)
+    return Refuse(refusal, rung.name, until, said)
 
 
 # -- what a person wants done ---------------------------------------------------------------------------------
@@ -221,16 +223,17 @@ def decide_command(view: View, book: Runbook, command: Command) -> Step:
     if view.facts is None:
         return LookAtFacts()
     case = Case(view.now, ledger, book, rung, view.settings, view.facts, view.world, command=command)
-    refusal = stale(case)
+    said: Answers = {}
+    refusal = first((stale,), case, said)
     if refusal is None and view.world is None:
         return Look(rung)
     if refusal is None and view.world is not None:
-        refusal = first(BY_HAND, case) or _confirmed(rung, view.world, command) or first(bounds(case), case)
+        refusal = first(BY_HAND, case, said) or _confirmed(rung, view.world, command) or first(bounds(case), case, said)
     if refusal is not None:
-        return Refuse(refusal, rung.name, view.now)
+        return Refuse(refusal, rung.name, view.now, said)
     if rung.diagnose_first and book.diagnosis and rung.name not in ledger.diagnosed:
         return Diagnose(rung)
-    return Intend(rung, case.look(), case)
+    return Intend(rung, case.look(), case, answers=said)
 
 
 def _confirmed(rung: Rung, world: World, command: Command) -> Refusal | None:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from remediator import openapi
 from remediator.api_models import SAID, Because, Decline, NewPause, Settle, Yes
+from remediator.clicks import over
 from remediator.errors import Conflict
 from remediator.events import Event, Unknown
 from remediator.handling import named, no
@@ -32,6 +33,12 @@ from remediator.operators import Caller
 from remediator.runbooks import Runbook
 
 log = structlog.get_logger(__name__)
+
+_INSTEAD = {
+    "expired": "Act by hand, or wait: it was handed to people",
+    "handed_over": "Act by hand: people have it",
+    "asked_anew": "Read it again and answer that",
+}
 
 
 @dataclass
@@ -147,18 +154,23 @@ class Decisions:
         return await self._click(row, asked, "decline", named(caller, said.who), said.reason)
 
     async def _asked(self, id: str, digest: str) -> tuple[EpisodeRow, Approval]:
-        """The open question of this id, seen as it is. Raises No."""
-        found = await self.questions() if re.fullmatch(openapi.ATTEMPT, id) else []
-        pair = next((pair for pair in found if pair[1].id == id), None)
-        if pair is None:
-            do = "GET /api/v1/approvals lists what waits; another one may have answered it."
-            raise no(404, "no_such_approval", "No question with this id waits for an answer.", do)
-        row, asked = pair
+        """The open question of this id, seen as it is. Raises No, which says whose answer counted if one did."""
+        episode = await self.journal.episode_of_event(id) if re.fullmatch(openapi.ATTEMPT, id) else None
+        row = await self.journal.episode(episode) if episode is not None else None
+        events = await self.events(row.episode) if row is not None else None
+        ledger = fold(events) if events else None
+        asked = next((one for one in ledger.approvals if one.id == id), None) if ledger is not None else None
+        if row is None or ledger is None or asked is None:
+            do = "GET /api/v1/approvals lists what waits."
+            raise no(404, "no_such_approval", "There is no question with this id.", do)
+        if (why := over(ledger, asked, await self.journal.now())) is not None:
+            raise no(409, *why, f"{_INSTEAD.get(why[0], 'Nothing need be done')}: see episode {row.episode}.")
         if not asked.digest.startswith(digest):
             do = "Read it again: what would be done has changed since you saw it."
             raise no(409, "digest", "The digest is not that of what would be done now.", do)
-        if await self.journal.now() >= asked.good_until:
-            raise no(409, "expired", "The time to answer is over.", "Act by hand, or wait: it was handed to people.")
+        if row.refused != "needs_approval":
+            said = f"It takes no answer now: something else forbids it ({row.refused or 'it is decided on anew'})."
+            raise no(409, "forbidden", said, f"It asks again when that is over: see episode {row.episode}.")
         return row, asked
 
     async def _click(self, row: EpisodeRow, asked: Approval, kind: str, who: str, reason: str) -> str:

@@ -168,8 +168,8 @@ class Engine(Acting):
                 run.proof = await self.sight.proof(self._book(run), run.ledger.target, attempt.effect_at, now)
             case LookAtRule():
                 run.rule, _, _ = await self.sight.rule(run.ledger.alert.name, _with_job(run))
-            case Refuse(refusal, rung_name, until):
-                return await self._refuse(run, refusal, rung_name, until)
+            case Refuse(refusal, rung_name, until, answers):
+                return await self._refuse(run, refusal, rung_name, until, answers)
             case Diagnose(rung):
                 return await self._diagnose(run, rung, now)
             case WouldAct() | AskApproval() | Allowed():
@@ -224,15 +224,16 @@ class Engine(Acting):
 
     async def _propose(self, run: Run, step: WouldAct | AskApproval | Allowed) -> None:
         """Write down what is not done: by a shadow, before a person's yes, or for a while."""
+        said = {"answers": dict(step.answers)}
         match step:
             case WouldAct(rung, world):
                 data = self._proposal(rung, world) | {"digest": digest_of_target(rung, world)}
-                await self.episodes.append(run, Kind.WOULD_ACT, data)
+                await self.episodes.append(run, Kind.WOULD_ACT, data | said)
             case Allowed(rung, waits):
-                await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits})
+                await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits} | said)
             case AskApproval(rung, world, digest, good_until, persons, attempt):
                 asked = {"digest": digest, "good_until": good_until, "persons": persons, "try": attempt}
-                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world) | asked)
+                await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world) | asked | said)
 
     async def _record_proof(self, run: Run, step: RecordProof) -> float | None:
         judged, attempt = step.judged, step.attempt

@@ -17,11 +17,12 @@ import structlog
 
 from remediator.actions.base import Settlement
 from remediator.alerts import Alert
+from remediator.clicks import Act, over, second, settled
 from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
 from remediator.journal.watch import HELD_BACK
-from remediator.ledger import Ledger, fold
+from remediator.ledger import Approval, Ledger, fold
 from remediator.matching import Matched, match
 from remediator.ports import Observer
 from remediator.runbooks import Runbook, from_body
@@ -175,34 +176,36 @@ class Episodes:
             return
         open_doubts = {attempt.id for attempt in run.ledger.attempts if attempt.in_doubt}
         if data.get("kind") != "settle" or data.get("attempt") not in open_doubts:
-            await self.journal.append([], takes=[row.id])
+            found = next((one for one in run.ledger.attempts if one.id == data.get("attempt")), None)
+            await self._came_second(row, "settle", str(data.get("attempt")), data, settled(found))
             return
-        settled = {
+        said = {
             "attempt": data["attempt"],
             "settlement": Settlement(data["settlement"]),
             "detail": data["reason"],
             "evidence": {},
             "by": data["who"],
         }
-        await self.append(run, Kind.SETTLED, settled, takes=[row.id])
+        await self.append(run, Kind.SETTLED, said, takes=[row.id])
 
     async def _answer(self, run: Run, row: InboxRow, data: Mapping[str, Any]) -> None:
         """An answer counts once from each person, while its question is open, in time and the same."""
-        asked = run.ledger.approval
-        late = asked is not None and row.received_at >= asked.good_until
-        if (
-            asked is None
-            or late
-            or not asked.open
-            or run.ledger.handed_over
-            or (asked.id, asked.digest) != (data.get("approval"), data.get("digest"))
-            or data["who"] in asked.approved_by
-        ):
-            await self.journal.append([], takes=[row.id])
+        asked = next((one for one in run.ledger.approvals if one.id == data.get("approval")), None)
+        why = _no_answer(run.ledger, asked, row, data)
+        if asked is None or why is not None:
+            why = why or ("no_such_approval", "There is no question with this id.")
+            await self._came_second(row, data["kind"], str(data.get("approval")), data, why)
             return
         kind = Kind.APPROVED if data["kind"] == "approve" else Kind.DECLINED
         said = {"approval": asked.id, "who": data["who"], "reason": data["reason"]}
         await self.append(run, kind, said, takes=[row.id])
+
+    async def _came_second(
+        self, row: InboxRow, act: Act, of: str, data: Mapping[str, Any], why: tuple[str, str]
+    ) -> None:
+        """A click that changes nothing is told, with who, before it is marked taken: so it is told whatever happens."""
+        await self.journal.not_taken(second(row, act, of, str(data.get("who")), why))
+        await self.journal.append([], takes=[row.id])
 
     async def _match_again(self, run: Run) -> None:
         """A reload may have brought a runbook for an episode that had none."""
@@ -275,6 +278,21 @@ class Episodes:
 
 def _makes_room(event: Event) -> bool:
     return event.kind in MAKES_ROOM and event.data.get("reason") not in HELD_BACK
+
+
+def _no_answer(
+    ledger: Ledger, asked: Approval | None, row: InboxRow, data: Mapping[str, Any]
+) -> tuple[str, str] | None:
+    """Why an answer does not count, as a code and a sentence; None when it does, or was never asked for."""
+    if asked is None:
+        return None
+    if (why := over(ledger, asked, row.received_at)) is not None:
+        return why
+    if asked.digest != data.get("digest"):
+        return "digest", "The digest is not that of what would be done."
+    if data["who"] in asked.approved_by:
+        return "approved_already", f"{data['who']} has approved it already; {asked.persons} persons are needed."
+    return None
 
 
 def severity_of(alert: Alert) -> str:

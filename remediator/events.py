@@ -16,27 +16,29 @@ from typing import Any
 VERSION = 1
 OWN = "remediator"
 """The stream of what belongs to no episode: pauses, storms, demotions. Written under the intents' lock."""
+CLICKS = "clicks"
+"""The stream of clicks that were not taken. No decision reads it, so a click that was refused can change none."""
 
 
 class Kind(StrEnum):
-    """What happened. The data each carries is listed beside it."""
+    """What happened. The data each carries is listed beside it; `answers` are `guardrails.Answers`."""
 
     OPENED = "opened"  # alert, key, target{}, runbook|None, digest|None, fingerprints[], received_at, command{}?
     OBSERVED = "observed"  # alert: a further delivery (status firing or resolved)
     CLAIMED = "claimed"  # owner, epoch: a take-over; makes a stale owner's next append collide
     MATCHED = "matched"  # runbook, digest: an episode without runbook got one by a reload
-    REFUSED = "refused"  # reason, sentence, earliest|None, rung|None
+    REFUSED = "refused"  # reason, sentence, earliest|None, rung|None, answers{}?
     DIAGNOSED = "diagnosed"  # rung, digest, path, complete, summary{}
-    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary, digest; never an intent
-    INTENT = (
-        "intent"  # attempt, rung, action, resource, params{}, items[], summary, looked_at, start_by, deadline, probe
-    )
+    WOULD_ACT = "would_act"  # rung, action, resource, params{}, items[], summary, digest, answers{}; never an intent
+    INTENT = "intent"  # as would_act, and: attempt, looked_at, start_by, deadline, probe
     OUTCOME = "outcome"  # attempt, result, detail, touched[]
     SETTLED = "settled"  # attempt, settlement, detail, evidence{}, by
     PROVING = "proving"  # attempt, good_since|None, checks[], probe: written when the state of the proof changes
     VERDICT = "verdict"  # attempt, verdict, sentence, checks[], probe
     NEEDS_APPROVAL = "needs_approval"  # as would_act, and: good_until, persons, try
-    ALLOWED = "allowed"  # rung, waits|None: what forbade it is over, and it waits for a person or as a shadow again
+    ALLOWED = (
+        "allowed"  # rung, waits|None, answers{}: what forbade it is over; it waits for a person or as a shadow again
+    )
     APPROVED = "approved"  # approval, who, reason
     DECLINED = "declined"  # approval, who, reason
     HANDED_OVER = "handed_over"  # reason, sentence, alertname, severity
@@ -49,6 +51,10 @@ class Kind(StrEnum):
     DEMOTED = "demoted"  # runbook, why
     RESTORED = "restored"  # runbook, who, reason
     PROMOTED = "promoted"  # runbook, from, to, who, reason, despite: why although the shadow report said no, or ""
+    # of the clicks' stream (episode CLICKS), which is never folded either
+    NOT_TAKEN = (
+        "not_taken"  # what, of, episode|None, who, code, sentence: a person's click that was refused or came second
+    )
 
 
 class Verdict(StrEnum):

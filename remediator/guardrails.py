@@ -53,9 +53,19 @@ class Case:
 Guardrail = Callable[[Case], Refusal | None]
 
 
-def first(rules: Iterable[Guardrail], case: Case) -> Refusal | None:
-    """The first rule that refuses, in order, or None."""
-    return next((refusal for rule in rules if (refusal := rule(case))), None)
+Answers = dict[str, str]
+"""What guardrails said of one case, by name: "" is a yes, else the sentence of the no. Others were not asked."""
+
+
+def first(rules: Iterable[Guardrail], case: Case, answers: Answers | None = None) -> Refusal | None:
+    """The first rule that refuses, in order, or None. `answers` gets what each said that was asked."""
+    for rule in rules:
+        refusal = rule(case)
+        if answers is not None:
+            answers[rule.__name__] = refusal.sentence if refusal else ""
+        if refusal is not None:
+            return refusal
+    return None
 
 
 def mode_of(facts: Facts, book: Runbook, guards: Guards) -> Mode:
@@ -354,11 +364,11 @@ def bounds(case: Case) -> tuple[Guardrail, ...]:
     return tuple(rule for rule in LIMITS if rule not in GLASS)
 
 
-def locked(case: Case) -> Refusal | None:
+def locked(case: Case, answers: Answers | None = None) -> Refusal | None:
     """What the intent's transaction asks once more, on facts read under its lock: mode, approval and limits."""
     mode = mode_of(case.facts, case.book, case.settings.guards)
     if mode == "shadow" and case.command is None:
         return Refusal(Reason.SHADOW, "The mode was changed meanwhile.")
     if (mode == "approve" or case.must_ask) and not case.approved and case.command is None:
         return Refusal(Reason.NEEDS_APPROVAL, "A person must approve it by now.")
-    return first(bounds(case), case)
+    return first(bounds(case), case, answers)

@@ -18,6 +18,8 @@ MOST_BODY = 64 * 1024
 BODY_TIMEOUT = 5.0  # seconds for a body of at most MOST_BODY
 Model = TypeVar("Model", bound=Strict)
 CALLER = web.RequestKey("caller", Caller)
+SAID = web.RequestKey("said", Strict)
+"""The body, once it was read: it may say who somebody with a shared token is."""
 
 
 class No(Exception):
@@ -58,9 +60,12 @@ async def read_body(request: web.Request, model: type[Model]) -> Model:
     """The request's JSON as a model; raises No with every fault of it."""
     data = await read_bytes(request)
     try:
-        return model.model_validate_json(data, strict=True)
+        made = model.model_validate_json(data, strict=True)
     except ValidationError as error:
         raise unusable(model, error) from error
+    said: Strict = made
+    request[SAID] = said
+    return made
 
 
 def unusable(model: type[Model], error: ValidationError) -> No:

@@ -225,6 +225,24 @@ def _promoted(data: Data) -> str:
     return f"{_bare(said)}.{despite}"
 
 
+ACTS = {
+    "approve": "The yes",
+    "decline": "The no",
+    "settle": "The word about a doubt",
+    "pause": "The pause",
+    "resume": "The end of a pause",
+    "end_storm": "The end of a storm",
+    "restore": "The restoring of a runbook",
+    "promote": "The promotion of a runbook",
+    "command": "The command",
+}
+
+
+def _not_taken(data: Data) -> str:
+    what = ACTS.get(data["what"], data["what"])
+    return f"{what} of {data['who']} was not taken ({data['code']}): {data['sentence']}"
+
+
 def _intent(data: Data) -> str:
     return f"Begins {data['action']} on {data['resource']} (attempt {data['attempt']}): {data['summary']}"
 
@@ -280,4 +298,5 @@ _LINES = {
     Kind.DEMOTED: _demoted,
     Kind.RESTORED: _restored,
     Kind.PROMOTED: _promoted,
+    Kind.NOT_TAKEN: _not_taken,
 }

@@ -7,16 +7,20 @@ Source: prometheus.io/docs/prometheus/latest/querying/api/ (2.42 to 3.5).
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
 
 from remediator.errors import Permanent
-from remediator.fetch import Json, get_json
+from remediator.fetch import Json, get_bytes, get_json
 from remediator.together import Together
+
+MOST_RANGE = 2 * 1024 * 1024  # bytes of values over a time: some 350 series of 200 points
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,10 @@ class Sample:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One series over a time: `points` are (UNIX seconds, value), in order."""
-
-    labels: Mapping[str, str]
-    points: tuple[tuple[float, float], ...]
+Points = tuple[tuple[float, float], ...]
+"""A series over a time: (UNIX seconds, value), in order."""
+Choose = Callable[[Sequence[Mapping[str, str]]], int | None]
+"""Which of some series is wanted, by the labels of each; None for none of them."""
 
 
 class Prometheus:
@@ -83,16 +85,19 @@ class Prometheus:
             raise Permanent(f"{self.url}/api/v1/query: not an answer of Prometheus") from error
         raise Permanent(f"{self.url}: {expression!r} gives a {data['resultType']}, not a vector")
 
-    async def range(self, expression: str, begin: float, end: float, step: float) -> tuple[Series, ...]:
-        """Its values from `begin` to `end` (UNIX seconds), each `step` seconds; for people to see, never a proof."""
+    async def range(self, expression: str, begin: float, end: float, step: float, choose: Choose) -> Points:
+        """One series' values from `begin` to `end` (UNIX seconds), each `step` seconds; () where `choose` wants none.
+
+        For people to see, never a proof. Read beside the loop, and only the wanted one is made of numbers; of more than
+        MOST_RANGE bytes nothing, as a rule may have thousands of series.
+        """
         asked = (("query", expression), ("start", f"{begin:.3f}"), ("end", f"{end:.3f}"), ("step", f"{step:.3f}"))
-        data = await self._get("/api/v1/query_range", *asked)
+        where = f"{self.url}/api/v1/query_range"
+        body = await get_bytes(self._session, where, asked, within=self._timeout, limit=MOST_RANGE)
         try:
-            if data["resultType"] == "matrix":
-                return tuple(_series(item) for item in data["result"])
+            return await asyncio.to_thread(_chosen, body, choose)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise Permanent(f"{self.url}/api/v1/query_range: not an answer of Prometheus") from error
-        raise Permanent(f"{self.url}: {expression!r} gives a {data['resultType']}, not a matrix")
+            raise Permanent(f"{where}: not an answer of Prometheus with values over a time") from error
 
     async def up(self) -> tuple[tuple[Sample, ...], float]:
         """What is scraped and whether it answers (`up`); and the clock's skew, told by the same answer."""
@@ -123,8 +128,14 @@ def _sample(labels: Mapping[str, str], value: Sequence[Json]) -> Sample:
     return Sample(labels, float(value[1]), float(value[0]))
 
 
-def _series(item: Mapping[str, Json]) -> Series:
-    return Series(item["metric"], tuple((float(at), float(value)) for at, value in item["values"]))
+def _chosen(body: bytes, choose: Choose) -> Points:
+    """The wanted series of an answer; raises KeyError, TypeError, ValueError or IndexError for what is none."""
+    answer = json.loads(body)
+    if answer["status"] != "success" or answer["data"]["resultType"] != "matrix":
+        raise ValueError("no matrix")
+    found = answer["data"]["result"]
+    wanted = choose([item["metric"] for item in found])
+    return () if wanted is None else tuple((float(at), float(value)) for at, value in found[wanted]["values"])
 
 
 def _skew(before: float, theirs: float, after: float) -> float:

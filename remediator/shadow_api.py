@@ -51,7 +51,7 @@ class Shadow:
         """For `app.add_routes`."""
         return [
             web.get("/api/v1/shadow", self.api.guarded(self.shadow)),
-            web.post("/api/v1/runbooks/{name}/promote", self.api.guarded(self.promote, role="operator")),
+            web.post("/api/v1/runbooks/{name}/promote", self.api.guarded(self.promote, role="operator", act="promote")),
         ]
 
     async def shadow(self, request: web.Request) -> web.Response:

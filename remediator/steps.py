@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from remediator.actions.base import Risk
 from remediator.facts import Facts
@@ -82,11 +83,15 @@ class LookAtRule:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Write down why not (once per reason and rung), and decide again at `until`."""
+    """Write down why not (once per reason and rung), and decide again at `until`.
+
+    answers  what the guardrails said, see `guardrails.Answers`; of each step that a decision ends in
+    """
 
     refusal: Refusal
     rung: str | None
     until: float
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class WouldAct:
 
     rung: Rung
     world: World
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,7 @@ class AskApproval:
     good_until: float
     persons: int
     attempt: int
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +134,7 @@ class Allowed:
 
     rung: Rung
     waits: Reason | None
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,7 @@ class Intend:
     world: World
     case: Case
     approval: str | None = None
+    answers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

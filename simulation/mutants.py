@@ -121,7 +121,7 @@ def _effect_before_intent(_: Any) -> Any:
 
 
 def _intent_without_lock(_: Any) -> Any:
-    return lambda case: None
+    return lambda case, answers: None
 
 
 def _lost_is_failed(before: Any) -> Any:
@@ -344,8 +344,8 @@ def _any_answer_counts(before: Any) -> Any:
 
 
 def _never_asked(before: Any) -> Any:
-    def asked(view: View, case: Case, world: Any) -> Any:
-        return Intend(case.rung, world, replace(case, approved=True))
+    def asked(view: View, case: Case, world: Any, said: Any) -> Any:
+        return Intend(case.rung, world, replace(case, approved=True), answers=said)
 
     return asked
 

@@ -22,6 +22,7 @@ from remediator import settings
 from remediator.api import ANSWER_TIMEOUT, Api
 from remediator.api_models import SAID
 from remediator.bearer import Answer
+from remediator.clicks import Act
 from remediator.clock import Clock
 from remediator.console.access import Access, Visitor, genuine, same_origin
 from remediator.console.acts import Acts, Form, Went
@@ -29,10 +30,10 @@ from remediator.console.graph import Graphs
 from remediator.console.live import Live
 from remediator.console.overview import Gatherer
 from remediator.console.render import HEADERS, Renderer, Static
-from remediator.console.sessions import Session, Sessions, Tries
+from remediator.console.sessions import Session, Sessions
 from remediator.console.views import Views
 from remediator.errors import JournalError
-from remediator.handling import CALLER, No, no, read_bytes
+from remediator.handling import No, no, read_bytes
 from remediator.operators import Caller
 from remediator.settings import Role
 from remediator.shadow_report import Report
@@ -43,7 +44,7 @@ NEXT = re.compile(r"/(console|alerts)(/[A-Za-z0-9._~-]+)*/?(\?[A-Za-z0-9._~=&%+:
 MOST_FIELDS = 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Page = Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]
-Act = Callable[[web.Request, Visitor, Form], Awaitable[Went]]
+Doing = Callable[[web.Request, Visitor, Form], Awaitable[Went]]
 
 
 class Console:
@@ -60,15 +61,15 @@ class Console:
     ) -> None:
         self._api = api
         self._sessions = Sessions(clock.boottime)
-        self._tries = Tries(clock.boottime)
         self._access = Access(lambda: of().console, lambda: api.operators, self._sessions)
+        api.address = self._access.address  # of the same person by both doors
         self._static = Static()
         self._renderer = Renderer(self._static)
         self.live = Live(api.journal)
         version = lambda: self.live.version  # noqa: E731 - short
         self._gatherer = Gatherer(api.journal, api.decisions, api.ready, pause_file, clock.boottime, version)
-        graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
-        self._views = Views(api, self._gatherer, graphs, self._renderer, report, of)
+        self._graphs = Graphs(lambda: of().prometheus, session, clock.boottime)
+        self._views = Views(api, self._gatherer, self._graphs, self._renderer, report, of)
         self._acts = Acts(api.decisions)
 
     def routes(self) -> list[web.RouteDef]:
@@ -89,13 +90,13 @@ class Console:
             web.get("/console/journal", page(views.journal)),
             web.get("/console/journal/export", page(views.export, within=None)),
             web.get("/console/pauses", page(views.pauses)),
-            web.post("/console/approvals/{id}/approve", act(acts.approve)),
-            web.post("/console/approvals/{id}/decline", act(acts.decline)),
-            web.post("/console/doubts/{attempt}/settle", act(acts.settle)),
-            web.post("/console/pauses", act(acts.pause)),
-            web.post("/console/pauses/{id}/end", act(acts.resume)),
-            web.post("/console/storm/end", act(acts.end_storm)),
-            web.post("/console/runbooks/{name}/restore", act(acts.restore)),
+            web.post("/console/approvals/{id}/approve", act(acts.approve, "approve")),
+            web.post("/console/approvals/{id}/decline", act(acts.decline, "decline")),
+            web.post("/console/doubts/{attempt}/settle", act(acts.settle, "settle")),
+            web.post("/console/pauses", act(acts.pause, "pause")),
+            web.post("/console/pauses/{id}/end", act(acts.resume, "resume")),
+            web.post("/console/storm/end", act(acts.end_storm, "end_storm")),
+            web.post("/console/runbooks/{name}/restore", act(acts.restore, "restore")),
             *self._static.routes(),
             web.get("/console/{nowhere:.*}", page(_nowhere)),
         ]
@@ -108,6 +109,7 @@ class Console:
         """At shutdown, before the server waits for its requests."""
         await self.live.close()
         await self._gatherer.close()
+        await self._graphs.close()
 
     # -- guards -----------------------------------------------------------------------------------------
 
@@ -119,13 +121,15 @@ class Console:
             visitor = self._access.visitor(request)
             if visitor is None:
                 return self._away(request)
-            request[CALLER] = visitor.caller
             return await self._said(request, visitor, asyncio.timeout(within), lambda: handler(request, visitor))
 
         return shown
 
-    def _act(self, handler: Act, role: Role = "operator") -> Handler:
-        """For a form: from this session's page, by somebody with the role. Afterwards the reader is sent on."""
+    def _act(self, handler: Doing, act: Act, role: Role = "operator") -> Handler:
+        """For a form: from this session's page, by somebody with the role. Afterwards the reader is sent on.
+
+        A no is journaled with who, unless it may be somebody else's form.
+        """
 
         @functools.wraps(handler)
         async def done(request: web.Request) -> web.StreamResponse:
@@ -137,11 +141,14 @@ class Console:
                     raise no(403, "logged_out", "You are not logged in any more.", "Log in; nothing was done.")
                 form = await _fields(request)
                 genuine(visitor, form.get("csrf"))
-                if not visitor.caller.may(role):
-                    said = f"{visitor.who} has the role {visitor.caller.role}; this needs {role}."
-                    raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
-                request[CALLER] = visitor.caller
-                went = await handler(request, visitor, form)
+                try:
+                    _holds(visitor, role)
+                    went = await handler(request, visitor, form)
+                except No as said:
+                    of = next(iter(request.match_info.values()), "")
+                    await self._api.clicks.refused(act, of, visitor.caller.name, visitor.who, said.error)
+                    self.live.publish()
+                    raise
                 visitor.session.tell(went.said, went.to)
                 self.live.publish()
                 raise web.HTTPSeeOther(went.to, headers=HEADERS)
@@ -225,19 +232,20 @@ class Console:
         to = _next(form.get("next"))
         if not self._api.operators.anybody:
             return self._form(request, to, 403, "Nobody can log in: no tokens are configured (`operators`).")
-        if (wait := self._tries.wait(address)) > 0:
+        header = f"Bearer {form.get('token', '').strip()}"
+        if (wait := self._api.tries.wait(address, header)) > 0:
             said = f"Too many wrong tokens from {address}. Try again in {wait:.0f} s."
             answer = self._form(request, to, 429, said)
             answer.headers["Retry-After"] = f"{wait:.0f}"
             return answer
-        header = f"Bearer {form.get('token', '').strip()}"
         caller = self._api.operators.check(header)
         if caller is Answer.UNCONFIGURED:
             return self._form(request, to, 503, "No token can be read from its file now, so nobody can log in.")
         if isinstance(caller, Answer):
-            self._tries.fail(address)
+            self._api.tries.fail(address)
             log.warning("log-in refused", address=address)
             return self._form(request, to, 403, "This is not a token that is valid now.")
+        self._api.tries.right(header)
         said_name = None
         if caller.name is None:
             try:
@@ -294,6 +302,13 @@ async def _fields(request: web.Request) -> Form:
         return dict(parse_qsl(text, max_num_fields=MOST_FIELDS, keep_blank_values=True))
     except ValueError as error:
         raise no(400, "bad_form", "This form cannot be read.", "Use the console's own page.") from error
+
+
+def _holds(visitor: Visitor, role: Role) -> None:
+    """Raises No for somebody without the role."""
+    if not visitor.caller.may(role):
+        said = f"{visitor.who} has the role {visitor.caller.role}; this needs {role}."
+        raise no(403, "role", said, "Ask somebody who has it, or for the role in `operators`.")
 
 
 def _next(given: str | None) -> str:

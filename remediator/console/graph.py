@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import promql_parser as promql
@@ -19,7 +20,7 @@ from remediator import settings
 from remediator.errors import RemediatorError
 from remediator.events import Event, Kind
 from remediator.ledger import Ledger
-from remediator.prometheus import Prometheus, Rule, Sample, Series
+from remediator.prometheus import Prometheus, Rule, Sample
 from remediator.rules import labels_of
 
 WIDTH, HEIGHT, EDGE = 640.0, 120.0, 14.0
@@ -145,7 +146,7 @@ def _mark(event: Event) -> tuple[str, str]:
 
 
 class Graphs:
-    """Asks for lines: a few at a time, and for the same one not again within KEEP seconds."""
+    """Asks for lines: a few at a time, each once for all who look, and not again within KEEP seconds."""
 
     def __init__(
         self, of: Callable[[], settings.Prometheus], session: aiohttp.ClientSession, clock: Callable[[], float]
@@ -155,15 +156,33 @@ class Graphs:
         self._clock = clock
         self._few = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[object, tuple[float, Line | str]] = {}
+        self._asking: dict[object, asyncio.Task[Line | str]] = {}
+        self._servers: tuple[settings.Prometheus | None, tuple[Prometheus, ...]] = (None, ())
 
     async def line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         """The line, or why there is none. Bounded by the timeout of Prometheus; never raises for its silence."""
         key = (ledger.episode, events[-1].seq)
+        kept = self._kept.get(key)
+        if kept is not None and self._clock() - kept[0] < KEEP:
+            return kept[1]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._found(key, ledger, events, closed_at, now))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(asking)  # one who goes must not take the line from the others
+
+    async def close(self) -> None:
+        """Ask for nothing any more."""
+        asking = list(self._asking.values())
+        for each in asking:
+            each.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _found(
+        self, key: object, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float
+    ) -> Line | str:
         try:
             async with asyncio.timeout(WAIT), self._few:
-                kept = self._kept.get(key)
-                if kept is not None and self._clock() - kept[0] < KEEP:
-                    return kept[1]
                 found = await self._line(ledger, events, closed_at, now)
         except TimeoutError:
             return f"Prometheus did not answer within {WAIT:g} s, or too many lines are asked for."
@@ -172,11 +191,18 @@ class Graphs:
         self._kept[key] = (self._clock(), found)
         return found
 
+    def _asked(self) -> tuple[Prometheus, ...]:
+        """The servers of the settings that hold now; the same ones as long as these do, so that they ask together."""
+        of = self._settings()
+        if self._servers[0] != of:
+            self._servers = of, tuple(Prometheus(url, self._session, of.timeout) for url in of.urls)
+        return self._servers[1]
+
     async def _line(self, ledger: Ledger, events: Sequence[Event], closed_at: float | None, now: float) -> Line | str:
         of = self._settings()
         try:
             async with asyncio.timeout(2 * of.timeout):
-                servers = (Prometheus(url, self._session, of.timeout) for url in of.urls)
+                servers = self._asked()
                 found = await asyncio.gather(*(self._at(one, ledger, events, closed_at, now) for one in servers))
         except TimeoutError:
             return f"Prometheus did not answer within {2 * of.timeout:g} s."
@@ -192,10 +218,10 @@ class Graphs:
             if not rules:
                 return f"{server.url} has no rule {ledger.alert.name}."
             expression, limit = split(rules[0].expression)
-            series = await server.range(expression, begin, end, step)
+            choose = partial(_ours, rules[0], ledger.target)
+            points = await server.range(expression, begin, end, step, choose)
         except RemediatorError as error:
             return f"Prometheus cannot tell now: {error}"
-        points = _ours(rules[0], series, ledger.target)
         if not points:
             return f"{server.url} has no values of this rule for this target in that time."
         paths, low, high, limit_y = draw(points, limit, begin, end, step)
@@ -203,10 +229,10 @@ class Graphs:
         return Line(paths, low, high, points[-1][1], limit, limit_y, begin, end, expression, told)
 
 
-def _ours(rule: Rule, series: Sequence[Series], target: Mapping[str, str]) -> Sequence[tuple[float, float]]:
-    """The points of the series with the target's labels; of the only one there is when none has any of them."""
-    for one in series:
-        if labels_of(rule, Sample(one.labels, 0.0)).items() >= target.items():
-            return one.points
-    bare = [one for one in series if not set(target) & set(labels_of(rule, Sample(one.labels, 0.0)))]
-    return bare[0].points if len(bare) == 1 and len(series) == 1 else ()
+def _ours(rule: Rule, target: Mapping[str, str], series: Sequence[Mapping[str, str]]) -> int | None:
+    """The series with the target's labels, by place; the only one there is when none has any of them; else None."""
+    labels = [labels_of(rule, Sample(one, 0.0)) for one in series]
+    for place, one in enumerate(labels):
+        if one.items() >= target.items():
+            return place
+    return 0 if len(labels) == 1 and not set(target) & set(labels[0]) else None

@@ -1,4 +1,4 @@
-"""Who is logged in: sessions in memory, and how often one may try.
+"""Who is logged in: sessions in memory.
 
 In: a token or a proxy's word that was found right. Out: the value of a cookie, and from it the session again. A
 session holds no right of its own: whose token it is, and whether it still is one, is asked anew at each request.
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MOST_SESSIONS = 1000  # of all people; the oldest goes first
-TRIES, WINDOW = 5, 60.0  # log-ins that may fail from one address within so many seconds
-MOST_ADDRESSES = 10_000
 
 
 @dataclass
@@ -83,29 +81,6 @@ class Sessions:
     def new(self, **of: str | None) -> Session:
         """A session that begins now."""
         return Session(self._clock(), **of)  # type: ignore[arg-type] # told and csrf have their defaults
-
-
-class Tries:
-    """Failed log-ins by address: a few in a minute, then none is looked at, right or wrong."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait(self, address: str) -> float:
-        """Seconds until this address may try again; 0.0 when it may now."""
-        failed = self._failed.get(address)
-        if failed is None or len(failed) < TRIES:
-            return 0.0
-        return max(0.0, failed[0] + WINDOW - self._clock())
-
-    def fail(self, address: str) -> None:
-        """One more that was wrong."""
-        failed = self._failed.setdefault(address, deque(maxlen=TRIES))
-        failed.append(self._clock())
-        self._failed.move_to_end(address)
-        while len(self._failed) > MOST_ADDRESSES:
-            self._failed.popitem(last=False)
 
 
 def _mark(cookie: str) -> bytes:

@@ -66,6 +66,7 @@ _TITLES: Mapping[Kind, tuple[str, str, str]] = {
     Kind.VERDICT: ("Verdict", "note", "●"),
     Kind.HANDED_OVER: ("Handed to people", "bad", "!"),
     Kind.CLOSED: ("Closed", "note", "—"),
+    Kind.NOT_TAKEN: ("Click not taken", "bad", "✗"),
 }
 _OUTCOMES = {Result.DONE: ("good", "✓"), Result.FAILED: ("bad", "✗"), Result.IN_DOUBT: ("bad", "?")}
 _VERDICTS = {

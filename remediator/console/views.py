@@ -24,7 +24,7 @@ from remediator.console.overview import Gatherer
 from remediator.console.render import HEADERS, Renderer, markdown
 from remediator.console.timeline import entry, folded, things
 from remediator.errors import JournalError
-from remediator.events import Kind
+from remediator.events import OWN, Event, Kind
 from remediator.handling import no
 from remediator.journal import EpisodeRow, Place, Wanted
 from remediator.ledger import fold
@@ -39,7 +39,7 @@ REPORT_KEEP, LATEST = 60.0, 10  # seconds, episodes
 AT_ONCE = 2  # exports
 FILTERS = ("kind", "runbook", "episode", "days")
 EFFECTS = 30 * 86400.0  # seconds
-PEOPLE = ("approved", "declined", "settled", "paused", "resumed", "storm_ended", "restored", "promoted")
+PEOPLE = ("approved", "declined", "settled", "paused", "resumed", "storm_ended", "restored", "promoted", "not_taken")
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "people": PEOPLE,
     "effects": ("intent", "outcome", "settled", "verdict"),
@@ -101,6 +101,7 @@ class Views:
             why=narrative.why(events, now) if events else "Waiting to be taken up, or written by a newer version.",
             not_acted=narrative.not_acted(events) if events else None,
             story=folded(events, MOST_ENTRIES, whole=whole),
+            clicks=[entry(event) for event in await self.api.journal.clicks_about(row.episode, row.opened_at)],
             whole=whole,
             things=things,
         )
@@ -192,7 +193,7 @@ class Views:
             request,
             visitor,
             "journal",
-            events=[(event.episode, entry(event)) for event in found.events],
+            events=[(_page_of(event), entry(event)) for event in found.events],
             older=older,
             asked=asked,
             days=days,
@@ -260,6 +261,13 @@ class Views:
             services=sorted(self.settings().services),
             scope=request.query.get("scope", "all"),
         )
+
+
+def _page_of(event: Event) -> str:
+    """Where an event of the journal leads: its place in an episode; the episode it is about; "" without one."""
+    if event.kind is Kind.NOT_TAKEN:
+        return event.data["episode"] or ""
+    return "" if event.episode == OWN else f"{event.episode}#event-{event.seq}"
 
 
 def _number(request: web.Request, name: str) -> int:

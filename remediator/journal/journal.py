@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from remediator.errors import Conflict
 from remediator.events import Event, Kind
 from remediator.facts import Facts
-from remediator.journal import index, intake, limits, lines, watch, work
+from remediator.journal import clicks, index, intake, limits, lines, watch, work
 from remediator.journal.readings import Readings
 from remediator.journal.sqlite import SQLiteStore
 from remediator.journal.store import NoSpace, Unstorable
@@ -26,6 +26,7 @@ from remediator.journal.values import (
     EpisodeIndex,
     EpisodeRow,
     InboxRow,
+    NotTaken,
     Pause,
     Promoted,
     Routed,
@@ -77,6 +78,16 @@ class Journal(Readings):
         """Keep what a person said about an episode, and make it due. Raises Conflict when it is closed."""
         await self._store.write(lambda tx: intake.tell(tx, episode, "click", body))
         self.wake.set()
+
+    async def not_taken(self, said: NotTaken) -> None:
+        """Keep that a person's click came to nothing. It makes nothing due, and no decision reads it."""
+        for last in (*[False] * clicks.TRIES, True):
+            try:
+                await self._store.write(lambda tx: clicks.note(tx, said))
+                break
+            except Conflict:
+                if last:
+                    raise
 
     async def command(self, episode: str, label: str, body: bytes) -> None:
         """Keep what a person wants done as an episode of its own, due now; `episode` is a new id, 32 hex digits."""
@@ -441,6 +452,14 @@ class Journal(Readings):
     async def episode_of(self, attempt: str) -> str | None:
         """The episode of an attempt."""
         return await self._store.read(lambda tx: index.episode_of(tx, attempt))
+
+    async def episode_of_event(self, id: str) -> str | None:
+        """The episode of an event, None when there is no event with this id."""
+        return await self._store.read(lambda tx: clicks.episode_of(tx, id))
+
+    async def clicks_about(self, episode: str, since: float) -> list[Event]:
+        """Clicks about an episode that were not taken, in order, as far as they are among the latest 500 since then."""
+        return await self._store.read(lambda tx: clicks.about(tx, episode, since, 500))
 
     async def tail(self, after: str | None, limit: int) -> tuple[list[Event], str]:
         """Events of all episodes in the order of their times, for people to follow; and the next `after`.

@@ -97,6 +97,13 @@ def of_episodes(tx: Tx, wanted: Sequence[str]) -> dict[str, list[Event] | None]:
     return found
 
 
+def read_known(row: Any) -> Event | None:
+    """A row as an event; None for what a newer program has written."""
+    with contextlib.suppress(Unknown):
+        return read(*row)
+    return None
+
+
 def tail(tx: Tx, after: str | None, most: int) -> tuple[list[Event], str]:
     """Events of all episodes by time, those of newer programs left out, and the cursor to go on from."""
     since = _position(after)

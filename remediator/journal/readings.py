@@ -10,13 +10,13 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_, union_all
 
 from remediator.events import Event, Unknown, read
 from remediator.journal import limits
 from remediator.journal.lifetime import Replica
 from remediator.journal.tables import charges, episodes, events
-from remediator.journal.transaction import Tx
+from remediator.journal.transaction import Tx, filled
 
 FEW = 500  # episodes of a runbook
 FRESH = 20  # events that the pulse looks at: a late COMMIT of another replica lands among these
@@ -139,8 +139,14 @@ def pulse(tx: Tx) -> tuple[object, ...]:
 def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> Page:
     """See `Readings.page`. What is left out counts: else a page would look like the last one."""
     found = []
-    many = wanted.runbook is not None and len(tx.rows(_BOOKS_EPISODES, {"book": wanted.runbook})) > FEW
-    rows = tx.rows(*_asked(wanted, before, most, many))
+    few: list[str] | None = [wanted.episode] if wanted.episode is not None else None
+    if wanted.runbook is not None:
+        theirs = [row.episode for row in tx.rows(_BOOKS_EPISODES, {"book": wanted.runbook})]
+        if len(theirs) <= FEW:
+            few = theirs if few is None else [each for each in few if each in theirs]
+            if not few:
+                return Page((), None)
+    rows = tx.rows(*_asked(wanted, before, most, few))
     for row in rows:
         with contextlib.suppress(Unknown):
             found.append(read(*row))
@@ -148,33 +154,46 @@ def page(tx: Tx, wanted: Wanted, before: Place | None, most: int) -> Page:
 
 
 def _asked(
-    wanted: Wanted, before: Place | None, most: int, many: bool
+    wanted: Wanted, before: Place | None, most: int, few: Sequence[str] | None
 ) -> tuple[Select[tuple[object, ...]], dict[str, object]]:
-    """The statement and its values: only what is asked for is in it, so that the planner can use the right index."""
-    statement: Select[tuple[object, ...]] = select(*_ROW).order_by(*_NEWEST_FIRST).limit(bindparam("most"))
+    """The statement and its values: only what is asked for is in it, so that the planner can use the right index.
+
+    few  these episodes only. They are read whole, by their own index: time and kind are told as expressions then, or a
+         planner without statistics would go through the whole journal by time, or by kind, to find them
+    """
+    at, kind = (events.c.at, events.c.kind) if few is None else (events.c.at + 0.0, events.c.kind.concat(""))
+    conditions: list[ColumnElement[bool]] = []
     values: dict[str, object] = {"most": most}
-    for condition, name, value in _conditions(wanted, many):
-        statement = statement.where(condition)
-        values[name] = value
-    if before is not None:
-        here = tuple_(events.c.at, events.c.episode, events.c.seq)
-        there = tuple_(bindparam("at"), bindparam("of"), bindparam("place"))
-        statement = statement.where(events.c.at <= bindparam("at"), here < there)
-        values |= {"at": before[0], "of": before[1], "place": before[2]}
-    return statement, values
-
-
-def _conditions(wanted: Wanted, many: bool) -> Sequence[tuple[ColumnElement[bool], str, object]]:
-    found: list[tuple[ColumnElement[bool], str, object]] = []
-    if wanted.kinds:
-        found.append((events.c.kind.in_(bindparam("kinds", expanding=True)), "kinds", list(wanted.kinds)))
-    if wanted.episode is not None:
-        found.append((events.c.episode == bindparam("episode"), "episode", wanted.episode))
-    if wanted.runbook is not None:
+    if few is not None:
+        conditions.append(events.c.episode.in_(bindparam("few", expanding=True)))
+        values["few"] = filled(few)
+    elif wanted.runbook is not None:
+        # Of many episodes a page is soon full, event by event.
         theirs = select(episodes.c.episode).where(episodes.c.runbook == bindparam("book"))
-        each = theirs.where(episodes.c.episode == events.c.episode).exists()
-        # Of many episodes a page is soon full, event by event; of few it is found by the list of them.
-        found.append((each if many else events.c.episode.in_(theirs), "book", wanted.runbook))
+        conditions.append(theirs.where(episodes.c.episode == events.c.episode).exists())
+        values["book"] = wanted.runbook
     if wanted.since is not None:
-        found.append((events.c.at >= bindparam("since"), "since", wanted.since))
-    return found
+        conditions.append(at >= bindparam("since"))
+        values["since"] = wanted.since
+    if before is not None:
+        there = tuple_(bindparam("at"), bindparam("of"), bindparam("place"))
+        conditions += [at <= bindparam("at"), tuple_(at, events.c.episode, events.c.seq) < there]
+        values |= {"at": before[0], "of": before[1], "place": before[2]}
+    order = (at.desc(), events.c.episode.desc(), events.c.seq.desc())
+    statement = select(*_ROW).where(*conditions).order_by(*order).limit(bindparam("most"))
+    if not wanted.kinds:
+        return statement, values
+    if few is not None:
+        one_of = kind.in_(bindparam("kinds", expanding=True))
+        return statement.where(one_of), values | {"kinds": list(wanted.kinds)}
+    return _of_kinds(statement, wanted.kinds), values | {f"kind{n}": each for n, each in enumerate(wanted.kinds)}
+
+
+def _of_kinds(statement: Select[tuple[object, ...]], kinds: Sequence[str]) -> Select[tuple[object, ...]]:
+    """Of each kind a page by its own piece of the index, and the newest of all these: no kind is read to its end."""
+    each = [statement.where(events.c.kind == bindparam(f"kind{n}")) for n in range(len(kinds))]
+    if len(each) == 1:
+        return each[0]
+    found = union_all(*(select(one.subquery()) for one in each)).subquery()
+    newest = (found.c.at.desc(), found.c.episode.desc(), found.c.seq.desc())
+    return select(found).order_by(*newest).limit(bindparam("most"))

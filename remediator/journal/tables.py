@@ -65,6 +65,7 @@ events = Table(
 _ONCE = text("kind IN ('intent', 'outcome')")
 Index("events_once", events.c.attempt, events.c.kind, unique=True, sqlite_where=_ONCE, postgresql_where=_ONCE)
 Index("events_at", events.c.at)
+Index("events_kind", events.c.kind, events.c.at, events.c.episode, events.c.seq)
 
 episodes = Table(
     "episodes",

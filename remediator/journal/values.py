@@ -43,6 +43,26 @@ class InboxRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NotTaken:
+    """A click of a person that came to nothing.
+
+    id       of the event that tells it: the same click is told once
+    what     which act it was, a word of `clicks.Act`
+    of       what it was about (a question, an attempt, a pause, a runbook), as it was given; "" where nothing is named
+    episode  whose it is, None when it belongs to none or to none that is known
+    code     why, in a word; `sentence` says it to people
+    """
+
+    id: str
+    what: str
+    of: str
+    episode: str | None
+    who: str
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Routed:
     """One alert of a delivery and where it belongs.
 

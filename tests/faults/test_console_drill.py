@@ -6,6 +6,7 @@ What people see and click, and what becomes of it at the target. `PREP_SCREENSHO
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, expect
 
+from remediator.console.checks import ORDER
 from tests.support.browser import Chromium, Person, audit
 from tests.support.docker_engine import DockerEngine
 from tests.support.remediation import ROOT, Remediator, SickService, World, restart_book, service_entries
@@ -114,6 +116,11 @@ def asked(page: Page, service: SickService) -> Any:
     return card
 
 
+def not_taken(remediator: Remediator, episode: str) -> list[dict[str, Any]]:
+    """Clicks about an episode that the journal tells as not taken."""
+    return list(remediator.ask(f"episodes/{episode}")["not_taken"])
+
+
 def press(page: Page, key: str = "Enter") -> None:
     """Send an answer by keyboard; once more where the list had just moved, which holds it back."""
     for _ in range(6):
@@ -154,19 +161,20 @@ def test_a_drill_is_watched_to_its_end_without_a_reload(scene: Scene) -> None:
         details = timeline.locator("details").first
         details.locator("summary").click()
         expect(details.get_by_text("Labels").first).to_be_visible()
+        acts = timeline.locator(".event", has_text="Begins restart_service on")
+        acts.locator("summary").click()
+        expect(acts.locator("tr.check-passed")).to_have_count(len(ORDER))
         assert person.faults == []
     assert scene.services[DRILL].effects == 1
 
 
 def test_an_approval_is_given_by_keyboard(scene: Scene) -> None:
     """Digest, preview and expiry are in view; the yes is one restart, proven, on the page that stays."""
-    service, late = scene.services[YES], scene.services[LATE]
-    late.sicken()  # nobody answers this one, see the last test
+    service = scene.services[YES]
     service.sicken()
     with scene.chromium.person(dark=True) as person:
         page = enter(person, scene.asking, "ada")
         card = asked(page, service)
-        asked(page, late)
         for text in (service.container.name, "Good until", "left)", "Persons needed"):
             expect(card).to_contain_text(text)
         digest = card.locator(".digest b").inner_text()
@@ -203,7 +211,7 @@ def test_another_is_declined_and_what_was_typed_outlives_the_updates(scene: Scen
         reason.scroll_into_view_if_needed()
         reason.fill("not what I meant")
         page.evaluate(
-            """() => { document.querySelector("article.question").remove(); document.dispatchEvent(new Event("htmx:afterSwap")) }"""
+            """() => { document.querySelector("#live h1").remove(); document.dispatchEvent(new Event("htmx:afterSwap")) }"""
         )
         card.get_by_role("button", name="Decline").click()
         expect(card.get_by_text("Not sent: the page has just changed.")).to_be_visible()
@@ -250,6 +258,8 @@ def test_two_click_at_once_and_one_wins(scene: Scene) -> None:
             pages["ada"].wait_for_timeout(500)
             if any("/console/episodes/" in page.url for page in pages.values()):
                 break
+        for page in pages.values():
+            expect(page).to_have_url(re.compile("/console/(episodes|approvals)/"))  # each was sent, and has its answer
 
         def answers() -> list[dict[str, Any]]:
             return [event for event in scene.asking.events(row["id"]) if event["kind"] in ("approved", "declined")]
@@ -259,11 +269,18 @@ def test_two_click_at_once_and_one_wins(scene: Scene) -> None:
             wait_until(lambda: service.effects == 1, "the restart", 30, 0.2, scene.asking.story)
         else:
             scene.asking.wait_reason("declined")
+        (lost,) = wait_until(lambda: not_taken(scene.asking, row["id"]), "the other click", 30, 0.2, scene.asking.story)
+        first = answer["data"]["who"]
+        second = "bob" if first == "ada" else "ada"
+        assert (lost["data"]["who"], lost["data"]["code"]) == (second, "answered")
+        assert lost["data"]["sentence"].startswith(f"{first} ")
         for page in pages.values():
             page.goto(f"{scene.asking.url}/console/episodes/{row['id']}")
             expect(page.locator(".timeline").get_by_text(answer["sentence"]).first).to_be_visible()
+            expect(page.get_by_text(lost["sentence"])).to_be_visible()
         time.sleep(2)
         assert len(answers()) == 1
+        assert len(not_taken(scene.asking, row["id"])) == 1
         assert service.effects == (1 if answer["kind"] == "approved" else 0)
 
 
@@ -336,16 +353,38 @@ def test_a_viewer_is_shown_no_button_and_every_page_is_sound(scene: Scene) -> No
             assert [fault for fault in person.faults if "404" not in fault] == []
 
 
-def test_a_third_expires(scene: Scene) -> None:
-    """Nobody has answered within the minute: its card is gone, people are told, and nothing is done."""
+def test_a_third_expires_while_it_is_watched(scene: Scene) -> None:
+    """The minute ends before three open pages: two change by themselves, and the third, cut off, is told so at its click."""
     late = scene.services[LATE]
-    row = episode_of(scene.asking, LATE)
-    with scene.chromium.person() as person:
-        page = enter(person, scene.asking, "ada")
-        expect(page.locator("article.question", has_text=f"/{LATE}")).to_have_count(0, timeout=PATIENCE + 10_000)
-        page.goto(f"{scene.asking.url}/console/episodes/{row['id']}")
-        expect(page.locator(".timeline").get_by_text("No answer within 1m").first).to_be_visible(timeout=PATIENCE)
-        assert page.locator("button.go").count() == 0
+    late.sicken()
+    with scene.chromium.person() as one, scene.chromium.person() as other:
+        now, cut_off = enter(one, scene.asking, "ada"), enter(other, scene.asking, "bob")
+        card, old = asked(now, late), asked(cut_off, late).locator("button.go")
+        row = episode_of(scene.asking, LATE)
+        story = one.context.new_page()
+        story.goto(f"{scene.asking.url}/console/episodes/{row['id']}")
+        expect(story.locator("button.go")).to_be_visible()
+        expect(story.locator("#link")).to_have_text("● Live")
+        same = [follow(now), follow(story)]
+        other.context.set_offline(True)
+        expect(card).to_have_count(0, timeout=PATIENCE + 10_000)
+        expect(story.locator(".timeline").get_by_text("No answer within 1m").first).to_be_visible()
+        for page in (now, story):
+            expect(page.locator("button.go, button.stop")).to_have_count(0)
+        assert [one() for one in same] == [True, True], "a page was loaded anew"
+        expect(old).to_be_visible()
+        other.context.set_offline(False)
+        old.evaluate("button => { button.click() }")
+        expect(cut_off.get_by_role("heading", name="Not done")).to_be_visible()
+        expect(cut_off.get_by_text("The time to answer is over since")).to_be_visible()
+        expect(story.get_by_text("The yes of bob was not taken (expired)")).to_be_visible()
+        assert same[1]()
+        assert one.faults == []
+    (lost,) = not_taken(scene.asking, row["id"])
+    assert (lost["data"]["who"], lost["data"]["what"]) == ("bob", "approve")
+    kinds = scene.asking.kinds(row["id"])
+    assert "handed_over" in kinds
+    assert not {"approved", "intent"} & set(kinds)
     assert late.effects == 0
 
 

@@ -125,7 +125,8 @@ async def test_what_is_over_cannot_be_answered(ask: Asker) -> None:
     await ask.side.journal.append(
         [type(events[-1])("f" * 32, answered, len(events) + 1, Kind.APPROVED, await ask.side.journal.now(), said_yes)]
     )
-    assert (await ask(ADA, "POST", f"/approvals/{events[-1].id}/approve", digest=DIGEST))[0] == 404
+    status, said = await ask(ADA, "POST", f"/approvals/{events[-1].id}/approve", digest=DIGEST)
+    assert (status, said["error"]["code"], said["error"]["message"]) == (409, "answered", "bob approved it before.")
     assert (await ask(ADA, "POST", f"/approvals/{number}/approve", digest=DIGEST))[0] == 202
 
 

@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 import trustme
 
-from remediator import settings
-from remediator.console import live, sessions
+from remediator import settings, tries
+from remediator.console import live
 from remediator.events import Event, Kind
 from tests.support.episodes import deliver, write
 from tests.support.http_side import API_TOKEN, Side, serve
@@ -142,14 +142,35 @@ async def test_after_the_log_in_nobody_is_led_elsewhere(nobody: Person, to: str)
 
 async def test_wrong_tokens_are_refused_and_soon_no_token_is_looked_at(nobody: Person) -> None:
     """After five wrong ones not even the right one counts; so an address has five guesses a minute."""
-    for _ in range(sessions.TRIES):
+    for _ in range(tries.TRIES):
         status, text, headers = await nobody.log_in("guess")
         assert (status, "not a token that is valid" in text) == (403, True)
         assert "Set-Cookie" not in headers
     status, _, headers = await nobody.log_in("ada-token")
     assert status == 429
-    assert 0 < int(headers["Retry-After"]) <= sessions.WINDOW
+    assert 0 < int(headers["Retry-After"]) <= tries.WINDOW
     assert "Set-Cookie" not in headers
+
+
+async def test_guesses_at_the_api_and_at_the_console_are_counted_together(side: Side, nobody: Person) -> None:
+    """From one address so many in all; who was right before goes on, also beside somebody's script with an old token."""
+    url = side.url + "/api/v1/status"
+
+    async def ask(token: str) -> tuple[int, str]:
+        async with nobody.client.get(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+            return answer.status, answer.headers.get("Retry-After", "")
+
+    assert (await ask("bob-token"))[0] == 200
+    for number in range(tries.TRIES):
+        status = (await ask("guess"))[0] if number % 2 else (await nobody.log_in("guess"))[0]
+        assert status in (401, 403)
+    status, again = await ask("ada-token")
+    assert (status, 0 < int(again) <= tries.WINDOW) == (403, True)
+    assert (await nobody.log_in("ada-token"))[0] == 429
+    assert (await ask("guess"))[1] != ""
+    assert (await ask("bob-token"))[0] == 200
+    async with nobody.client.get(url) as answer:
+        assert answer.status == 401, "no token at all is no guess"
 
 
 async def test_who_shares_a_token_says_who_he_is(nobody: Person) -> None:
@@ -374,15 +395,17 @@ async def test_markup_in_an_alert_is_text(side: Side, ada: Person) -> None:
 
 
 async def test_pages_say_why_nothing_was_done_and_what_each_guardrail_said(side: Side, ada: Person) -> None:
-    history = History().add(
-        Kind.REFUSED, NOW, reason="muted", sentence="The alert is silenced: by s1.", earliest=None, rung="mild"
-    )
+    sentence = "The alert is silenced: by s1."
+    answers = {"stale": "", "journal_regressed": "", "paused": "", "rule": "", "muted": sentence}
+    refused = {"reason": "muted", "sentence": sentence, "earliest": None, "rung": "mild", "answers": answers}
+    history = History().add(Kind.REFUSED, NOW, **refused)
     episode = await write(side.journal, history)
     text = unescape((await ada.get(f"/console/episodes/{episode}"))[1])
     assert "Why did you not act?" in text
     assert "silenced or inhibited" in text
-    rows = dict(re.findall(r"<td>([a-z ]+)</td><td>(✓ passed|■ refused|not asked)</td>", text))
-    assert (rows["rule"], rows["muted"], rows["cooldown"]) == ("✓ passed", "■ refused", "not asked")
+    rows = dict(re.findall(r"<td>([a-z ]+)</td><td>((?:✓ passed|■ refused|not asked)[^<]*)</td>", text))
+    assert (rows["rule"], rows["muted"], rows["cooldown"]) == ("✓ passed", f"■ refused: {sentence}", "not asked")
+    assert "clock skew" in rows
 
 
 async def test_a_runbooks_page_brings_its_shadow_report(side: Side, ada: Person) -> None:

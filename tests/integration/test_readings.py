@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Executable, text
+from sqlalchemy.event import listen, remove
 
 from remediator.events import Event, Kind
-from remediator.journal import Journal, Place, Wanted
+from remediator.journal import Journal, Place, Wanted, readings
 from remediator.journal.transaction import Tx
 from tests.support.episodes import deliver, write
 from tests.support.http_side import open_journal
@@ -75,6 +77,55 @@ async def test_filters_hold_together(journal: Journal) -> None:
     assert await whole(journal, Wanted(runbook="another"), 1) == []
     assert len(await whole(journal, Wanted(kinds=("opened",), runbook="engine-slow", episode=first), 1)) == 1
     assert [event.kind for event in await whole(journal, Wanted(since=time.time() + 60), 1)] == []
+
+
+@pytest.mark.parametrize("books", [None, "engine-slow"])
+async def test_several_kinds_are_one_order(journal: Journal, books: str | None) -> None:
+    """Each kind has its own piece of the index; what is shown is one list, without a gap on any border of two pages."""
+    for number in range(6):
+        history = History(NOW - number).diagnosed(NOW).add(Kind.OBSERVED, NOW, alert={})
+        await write(journal, history.add(Kind.CLOSED, NOW + number, reason="x", sentence="s"), f"s{number}")
+    every = await whole(journal, Wanted(), 100)
+    kinds = ("closed", "diagnosed", "opened", "promoted")
+    expected = [event for event in every if event.kind.value in kinds]
+    assert len(expected) == 18
+    for most in (1, 4, 18, 100):
+        assert await whole(journal, Wanted(kinds=kinds, runbook=books), most) == expected
+    later = Wanted(kinds=kinds, runbook=books, since=expected[8].at)
+    assert await whole(journal, later, 5) == [event for event in expected if event.at >= expected[8].at]
+
+
+def explained(tx: Tx, statement: Executable, values: dict[str, object]) -> str:
+    """How SQLite answers a statement: each step of its plan."""
+    sent: list[tuple[str, Any]] = []
+    note = lambda *call: sent.append((call[2], call[3]))  # noqa: E731 - short
+    listen(tx.connection, "before_cursor_execute", note)
+    tx.rows(statement, values)
+    remove(tx.connection, "before_cursor_execute", note)
+    (sql, parameters) = sent[-1]
+    return "; ".join(row[-1] for row in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters))
+
+
+async def test_a_rare_kind_is_found_by_its_index_and_a_few_episodes_by_theirs(tmp_path: Path) -> None:
+    """On SQLite, which keeps no statistics: how it would look for each, whatever the tables hold."""
+    journal = await open_journal(tmp_path)
+    plans = {}
+    for name, wanted, few in (
+        ("kind", Wanted(kinds=("promoted",)), None),
+        ("kinds", Wanted(kinds=("promoted", "paused")), None),
+        ("kind of many", Wanted(kinds=("promoted",), runbook="b"), None),
+        ("kind of few", Wanted(kinds=("refused",), runbook="b"), ["e", "f"]),
+        ("few", Wanted(runbook="b"), ["e", "f"]),
+        ("kind of one", Wanted(kinds=("refused",), episode="e"), ["e"]),
+        ("all", Wanted(), None),
+    ):
+        asked = readings._asked(wanted, (1.0, "e", 1), 100, few)
+        plans[name] = await journal._store.read(lambda tx, asked=asked: explained(tx, *asked))
+    await journal.close(clean=False)
+    assert all("events_kind" in plans[name] for name in ("kind", "kinds", "kind of many")), plans
+    assert all("(episode=?" in plans[name] for name in ("kind of few", "few", "kind of one")), plans
+    assert "events_at" in plans["all"], plans
+    assert all("SCAN events" not in plan for plan in plans.values()), plans
 
 
 async def test_the_pulse_is_another_one_after_whatever_changes(journal: Journal) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from remediator.console.checks import ORDER
 from remediator.engine import UNTOLD_WAIT, Engine
-from remediator.events import OWN, Event, Kind
+from remediator.events import CLICKS, OWN, Event, Kind
 from remediator.journal import Journal
 from remediator.ledger import fold
 from remediator.reasons import Reason
@@ -64,6 +65,8 @@ async def test_nothing_is_done_before_a_person_says_yes_and_once_after(tmp_path:
         if await journal.open_episodes():
             await say(journal, "approve", "cyd")
         await live(world, engine, START + 1200)
+        clicks = [(event.data["who"], event.data["code"]) for event in await journal.events(CLICKS)]
+    assert clicks in ([("bob", "answered")], [("bob", "answered"), ("cyd", "answered")])
     assert len(world.effects) == 1
     assert told(world, "RemediationNeedsApproval")[-1] is True
     assert [event.data["who"] for event in kinds(world, Kind.APPROVED)] == ["ada"]
@@ -162,6 +165,26 @@ async def test_a_storm_is_one_page_and_is_released_one_by_one(tmp_path: Path) ->
     at = sorted(effect.at for effect in world.effects)
     assert len(at) == BOOK.limits.per_hour
     assert all(later - before >= BOOK.proof.hold for before, later in pairwise(at)), at
+
+
+async def test_the_journal_tells_what_each_guardrail_said(tmp_path: Path) -> None:
+    """Held by a pause, then done: the refusal has the pause's sentence and no answer after it, the intent all of them."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        number = await journal.pause("all", "ada", "deploying", None)
+        await live(world, engine, START + 120)
+        await journal.resume(number, "ada")
+        await live(world, engine, START + 600)
+    (paused,) = [event for event in kinds(world, Kind.REFUSED) if event.data["reason"] == "paused"]
+    assert paused.data["answers"] == {"stale": "", "journal_regressed": "", "paused": paused.data["sentence"]}
+    (intent, *_) = kinds(world, Kind.INTENT)
+    assert intent.data["answers"] == {rule.__name__: "" for rule in ORDER}
+    for event in world.events:
+        noes = [said for said in event.data.get("answers", {}).values() if said]
+        if event.kind is Kind.REFUSED and event.data.get("answers"):
+            assert event.data["sentence"] in noes
+        elif event.kind is not Kind.REFUSED:
+            assert noes == []
 
 
 async def test_the_pause_file_is_a_pause_of_the_journal(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The remediator's HTTP side alone: webhook, API, console and metrics over a real journal, on a free loopback port.
 
 In a test: `async with serve(folder) as side`. As a process that can be killed: `python -m tests.support.http_side
-FOLDER PORT`; it says `ready` on stdout. No engine runs: what is stored stays in the inbox, where a test counts it.
+FOLDER PORT [JOURNAL_URL]`; it says `ready` on stdout. No engine runs: what is stored stays in the inbox, where a test
+counts it.
 """
 
 from __future__ import annotations
@@ -167,11 +168,11 @@ async def serve(
         await journal.close(clean=side.clean)
 
 
-async def _serve_until_killed(folder: Path, port: int) -> None:
-    async with serve(folder, port=port):
+async def _serve_until_killed(folder: Path, port: int, journal_url: str = "") -> None:
+    async with serve(folder, port=port, journal_url=journal_url):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve_until_killed(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve_until_killed(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

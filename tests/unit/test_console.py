@@ -6,89 +6,64 @@ import math
 
 import pytest
 
-from remediator import guardrails
+from remediator import guardrails, tries
 from remediator.console import graph, routes_of, sessions
 from remediator.console.checks import ORDER, checks
 from remediator.console.render import markdown, value, web_address
 from remediator.console.timeline import MOST_ITEMS, entries, entry, folded, things
 from remediator.events import Event, Kind
 from remediator.ledger import Command
-from remediator.reasons import Reason
 from tests.unit.cases import NOW, History
 from tests.unit.test_approvals import asked
 
 # -- guardrails ---------------------------------------------------------------------------------------------
 
 
-def refused(reason: str, rung: str | None = "mild") -> Event:
-    return Event(
-        "1" * 32, "e", 2, Kind.REFUSED, NOW, {"reason": reason, "sentence": "s", "earliest": None, "rung": rung}
-    )
+def decided(answers: dict[str, str] | None) -> Event:
+    data = {"reason": "muted", "sentence": "s", "earliest": None, "rung": "mild", "answers": answers}
+    return Event("1" * 32, "e", 2, Kind.REFUSED, NOW, data)
 
 
 def said(event: Event, command: Command | None = None) -> dict[str, str]:
     return {check.name: check.said for check in checks(event, command)}
 
 
-def test_before_a_refusal_all_passed_and_after_it_nothing_was_asked() -> None:
-    told = said(refused("muted"))
-    names = list(told)
-    at = names.index("muted")
-    assert {told[name] for name in names[:at]} == {"passed"}
-    assert told["muted"] == "refused"
-    assert {told[name] for name in names[at + 1 :]} == {"not asked"}
+def test_what_the_event_tells_is_shown_and_nothing_is_concluded() -> None:
+    """In the order in which they are asked; who is not in the event was not asked, wherever it stands."""
+    told = said(decided({"stale": "", "rule": "", "settling": "Waiting 30s.", "muted": "Silenced by s1."}))
+    assert list(told) == [rule.__name__.replace("_", " ") for rule in ORDER]
+    assert {name: word for name, word in told.items() if word != "not asked"} == {
+        "stale": "passed",
+        "settling": "refused",
+        "rule": "passed",
+        "muted": "refused",
+    }
+    (muted,) = [check for check in checks(decided({"muted": "Silenced by s1."})) if check.name == "muted"]
+    assert (muted.why, muted.what) == (
+        "Silenced by s1.",
+        "A silence or an inhibition means a person, or a cause, is on it.",
+    )
 
 
-def test_a_shared_reason_claims_nothing_between_its_guardrails() -> None:
-    """The clock may be Prometheus' or the journal's: nothing between the two is said to have passed."""
-    told = said(refused("clock"))
-    names = list(told)
-    first, last = names.index("clock skew"), names.index("clock behind")
-    assert told["clock skew"] == told["clock behind"] == "refused here or below"
-    assert {told[name] for name in names[:first]} == {"passed"}
-    assert {told[name] for name in names[first + 1 : last]} == {"not told"}
-    assert {told[name] for name in names[last + 1 :]} == {"not asked"}
+def test_a_guardrail_of_another_version_is_shown_too() -> None:
+    """With its answer; what it is for this version does not know."""
+    last = checks(decided({"stale": "", "moon_phase": "The moon is full."}))[-1]
+    assert (last.name, last.said, last.why, last.what) == ("moon phase", "refused", "The moon is full.", "")
 
 
-def test_a_storm_is_asked_before_the_look_too() -> None:
-    """So no guardrail of the look is claimed."""
-    told = said(refused("storm"))
-    assert told["storm"] == "refused"
-    assert told["rule"] == "not told"
-    assert told["stale"] == told["paused"] == "passed"
-
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_no_reason_claims_too_much(reason: Reason) -> None:
-    """Of each reason: a guardrail that refuses and none before it that did, or no table at all."""
-    told = list(said(refused(reason.value)).values())
-    assert not told or "refused" in told or "refused here or below" in told
-    if told:
-        first = next(number for number, word in enumerate(told) if word.startswith("refused"))
-        assert "not asked" not in told[:first]
-        assert "passed" not in told[first:]
-
-
-def test_what_acts_or_asks_has_passed_all() -> None:
-    (_, question) = asked().events[-2:]
-    assert set(said(question).values()) == {"passed"}
-    assert list(said(question)) == [rule.__name__.replace("_", " ") for rule in ORDER]
-
-
-def test_a_command_passes_what_holds_for_commands() -> None:
-    """Behind a broken glass the limits that it breaks were not asked, and are not told as passed."""
-    event = History().intent(NOW).events[-1]
-    whole = said(event, Command("restart_service", "d", "ada", "why", False))
-    broken = said(event, Command("restart_service", "d", "ada", "why", True))
+def test_a_command_has_those_that_hold_for_commands() -> None:
+    """Behind a broken glass those that it breaks do not hold, and are not in the table."""
+    whole = said(decided({"stale": ""}), Command("restart_service", "d", "ada", "why", False))
+    broken = said(decided({"stale": ""}), Command("restart_service", "d", "ada", "why", True))
     assert "rule" not in whole
     assert "muted" not in whole
     assert set(whole) - set(broken) == {rule.__name__.replace("_", " ") for rule in guardrails.GLASS}
 
 
-def test_without_a_rung_or_a_known_reason_nothing_is_claimed() -> None:
-    assert checks(refused("muted", rung=None)) == ()
-    assert checks(refused("no_such_reason")) == ()
-    assert checks(refused("declined")) == ()
+def test_where_no_guardrail_was_asked_there_is_no_table() -> None:
+    """Other events, and those of a journal that does not tell it."""
+    assert checks(decided(None)) == ()
+    assert checks(decided({})) == ()
     assert checks(History().events[0]) == ()
 
 
@@ -242,14 +217,26 @@ def test_what_is_told_stays_while_its_page_renews_itself() -> None:
 
 def test_tries_are_counted_by_address_and_forgotten() -> None:
     clock = _Clock()
-    tries = sessions.Tries(clock)
-    for _ in range(sessions.TRIES):
-        assert tries.wait("a") == 0.0
-        tries.fail("a")
-    assert tries.wait("a") == sessions.WINDOW
-    assert tries.wait("b") == 0.0
-    clock.now += sessions.WINDOW
-    assert tries.wait("a") == 0.0
-    for number in range(sessions.MOST_ADDRESSES + 10):
-        tries.fail(str(number))
-    assert len(tries._failed) == sessions.MOST_ADDRESSES
+    counted = tries.Tries(clock)
+    for _ in range(tries.TRIES):
+        assert counted.wait("a", "Bearer x") == 0.0
+        counted.fail("a")
+    assert counted.wait("a", "Bearer x") == tries.WINDOW
+    assert counted.wait("b", "Bearer x") == 0.0
+    clock.now += tries.WINDOW
+    assert counted.wait("a", "Bearer x") == 0.0
+    for number in range(tries.MOST_ADDRESSES + 10):
+        counted.fail(str(number))
+    assert len(counted._failed) == tries.MOST_ADDRESSES
+
+
+def test_a_token_that_was_right_before_is_looked_at() -> None:
+    """And no other one; so many are known, the latest."""
+    counted = tries.Tries(_Clock())
+    counted.right("Bearer good")
+    for _ in range(tries.TRIES):
+        counted.fail("a")
+    assert (counted.wait("a", "Bearer good"), counted.wait("a", None)) == (0.0, tries.WINDOW)
+    for number in range(tries.MOST_KNOWN):
+        counted.right(str(number))
+    assert counted.wait("a", "Bearer good") == tries.WINDOW

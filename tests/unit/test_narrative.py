@@ -74,6 +74,14 @@ def test_every_kind_of_event_has_a_sentence() -> None:
             "reason": "watched it for a month",
             "despite": "",
         },
+        Kind.NOT_TAKEN: {
+            "what": "approve",
+            "of": "a",
+            "episode": "e",
+            "who": "ada",
+            "code": "answered",
+            "sentence": "bob has declined it before: not now",
+        },
     }
     events = [*HEALED.events]
     for kind, data in more.items():
