@@ -13,18 +13,16 @@ import aiohttp
 
 from backtest import report
 from backtest.deliveries import Firing, firings
+from backtest.outcome import is_echo
 from backtest.past import Past
 from backtest.replay import Replay
 from backtest.report import Episode, Played, Report
 from backtest.what_if import changed
-from remediator.events import Event, Kind
 from remediator.matching import Matched, match
 from remediator.runbooks import Runbook
 from remediator.settings import Settings
 
 TIMEOUT = 30.0  # seconds for one question: a range over hours costs a busy server some
-ECHO = 60.0  # seconds after its beginning at which an alert is delivered again only if its first episode is closed
-DECIDED = frozenset({Kind.INTENT, Kind.NEEDS_APPROVAL, Kind.HANDED_OVER})
 Progress = Callable[[str, float], None]
 """Hears of each part of the work by name, and how much of it is done, 0 to 1."""
 
@@ -98,12 +96,14 @@ async def _play(
     told = await replay.run(progress)
     by_name = {book.name: book for book in books}
     found = list(ours.told)
+    names = {episode: report.name_of(events[0]) for episode, events in told.events.items()}
     for episode, events in told.events.items():
-        if _is_echo(events):
+        if is_echo(events):
             continue
         book = by_name[events[0].data["runbook"]]
         spans = replay.spans(told.keys[episode])
-        found.append(report.of_replayed(events, spans, book, past.gaps, past.until, asked.within))
+        readable = report.named(events, names)
+        found.append(report.of_replayed(readable, spans, book, past.gaps, past.until, asked.within))
     return Played(wishes, tuple(sorted(found, key=lambda each: (each.fired_at, each.alertname, each.target))))
 
 
@@ -119,10 +119,3 @@ def _sorted(past: Past, fired: Sequence[Firing], settings: Settings, books: Sequ
         else:
             found.driven.append(firing)
     return found
-
-
-def _is_echo(events: Sequence[Event]) -> bool:
-    """Opened late, closed without a decision: an earlier episode's alert went on firing (`keep_firing_for`)."""
-    late = events[0].at > float(events[0].data["alert"]["starts_at"]) + ECHO
-    decided = DECIDED & {event.kind for event in events}
-    return late and not decided and events[-1].kind is Kind.CLOSED

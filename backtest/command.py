@@ -36,6 +36,7 @@ from remediator.durations import seconds
 from remediator.errors import ConfigError
 from remediator.settings import Settings, load, parse
 
+LONGEST = 10 * 366 * 86400.0  # seconds; no history is longer, and each piece of it is a question
 PLAIN = {
     "webhook": {"token_files": ["/dev/null"]},
     "alertmanager": {"urls": ["http://127.0.0.1:9093"]},
@@ -123,9 +124,11 @@ def _asked(options: argparse.Namespace) -> Asked:
             2, "\n".join(("The files cannot be used:", *(f"  {fault}" for fault in error.faults)))
         ) from error
     now = time.time()
-    since, until = moment(options.since, now, "--since"), moment(options.until, now, "--until")
+    since, until = moment(options.since, now, "--since"), min(now, moment(options.until, now, "--until"))
     if since >= until:
         raise Unusable(2, "--since is not before --until.")
+    if until - since > LONGEST:
+        raise Unusable(2, f"--since: {options.since} is more than ten years before the end.")
     if options.environment:
         settings = settings.model_copy(update={"environment": options.environment})
     return Asked(
@@ -136,8 +139,8 @@ def _asked(options: argparse.Namespace) -> Asked:
         settings=settings,
         known=options.config is not None,
         wishes=tuple(options.wishes),
-        step=_seconds(options.step, "--step"),
-        within=_seconds(options.unneeded_within, "--unneeded-within") or settings.promotion.heals_within,
+        step=_step(options.step),
+        within=_seconds(options.unneeded_within, "--unneeded-within", settings.promotion.heals_within),
     )
 
 
@@ -151,9 +154,17 @@ def _plain(options: argparse.Namespace) -> Settings:
     return parse(yaml.safe_dump(said), "--prometheus, --environment")
 
 
-def _seconds(text: str, option: str) -> float:
+def _step(text: str) -> float:
+    """0.0: nobody has said. Raises Unusable for less than a second, in which nothing is evaluated."""
+    step = _seconds(text, "--step", 0.0)
+    if text and step < 1.0:
+        raise Unusable(2, f"--step: {text} is less than 1s.")
+    return step
+
+
+def _seconds(text: str, option: str, otherwise: float) -> float:
     try:
-        return seconds(text) if text else 0.0
+        return seconds(text) if text else otherwise
     except ValueError as error:
         raise Unusable(2, f"{option}: {error}.") from error
 

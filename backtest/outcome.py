@@ -30,6 +30,8 @@ class State(StrEnum):
 
 
 UNKNOWABLE = frozenset({Reason.RULE_UNKNOWN, Reason.CLOCK})
+DECIDED = frozenset({Kind.INTENT, Kind.NEEDS_APPROVAL, Kind.WOULD_ACT, Kind.HANDED_OVER})
+ECHO = 60.0  # seconds after its beginning at which an alert is delivered again only if its first episode is closed
 UNSAID = frozenset({Reason.SETTLING, Reason.STALE_ALERT})
 """Refusals that say when, not why."""
 
@@ -69,6 +71,15 @@ def decided(events: Sequence[Event]) -> Decided:
     if events[-1].kind is Kind.CLOSED:
         return Decided(State.OVER, "", narrative.line(events[-1]))
     return Decided(State.UNKNOWN, "", "The history ends before anything was decided.")
+
+
+def is_echo(events: Sequence[Event]) -> bool:
+    """Opened late, closed without a decision: an earlier episode's alert went on firing (`keep_firing_for`)."""
+    late = events[0].at > float(events[0].data["alert"]["starts_at"]) + ECHO
+    said = any(
+        event.kind in DECIDED or (event.kind is Kind.REFUSED and event.data["reason"] not in UNSAID) for event in events
+    )
+    return late and not said and events[-1].kind is Kind.CLOSED
 
 
 def _acted(state: State, events: Sequence[Event], refusals: Sequence[Event]) -> Decided:

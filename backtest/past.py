@@ -8,7 +8,9 @@ loaded now: it keeps no older ones.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import aiohttp
@@ -51,8 +53,8 @@ class Past(Prometheus):
         self.broken: Transient | None = None
         self.questions = 0
         self._loaded: tuple[Rule, ...] = ()
-        self._window = 0.0
-        self._chunks: dict[tuple[str, int], list[Series]] = {}
+        self._every: dict[str, float] = {}
+        self._chunks: dict[tuple[str, int], list[Series] | Permanent] = {}
 
     # -- reading --------------------------------------------------------------------------------------------
 
@@ -65,9 +67,10 @@ class Past(Prometheus):
             await self._read_rules()
             await self._read_labels()
             await self._read_coverage()
-            expression = f"present_over_time(ALERTS[{math.ceil(self._window)}s])"
+            questions = list(self._questions())
             for start, end in self._pieces():
-                await self._take_alerts(await self.between(expression, start, end))
+                for expression in questions:
+                    self._take_alerts(await self.between(expression, start, end))
                 progress((end - self.since) / max(1.0, self.until - self.since))
         except Transient as error:
             raise Unusable(3, f"Prometheus does not answer: {error}", "Is it up, and is --prometheus right?") from error
@@ -80,26 +83,46 @@ class Past(Prometheus):
         try:
             groups = [group for group in data["groups"] if group["rules"]]
             intervals = [float(group["interval"]) for group in groups]
+            for group, interval in zip(groups, intervals, strict=True):
+                for rule in group["rules"]:
+                    self._every[rule["name"]] = max(interval, self._every.get(rule["name"], 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise Permanent(f"{self.url}/api/v1/rules: not an answer of Prometheus") from error
         self._loaded = await super()._rules()
         if not self.step:
             self.step = max(1.0, min(MOST_STEP, *intervals)) if intervals else 15.0
-        self._window = max([self.step, *intervals])
         # On the grid: what is asked in pieces must fall on the same moments as in one.
         self.since = math.ceil(self.since / self.step) * self.step
         self.until = math.floor(self.until / self.step) * self.step
 
+    def _questions(self) -> Iterator[str]:
+        """ALERTS as held from one evaluation to the next, each alert by the interval of its own group: looking
+        back longer would join what was apart, and end it late.
+        """
+        slower: dict[float, list[str]] = {}
+        for name, interval in self._every.items():
+            if interval > self.step:
+                slower.setdefault(interval, []).append(re.escape(name))
+        others = json.dumps("|".join(name for names in slower.values() for name in names))
+        yield f"present_over_time(ALERTS{{alertname!~{others}}}[{math.ceil(self.step)}s])"
+        for interval, names in slower.items():
+            yield f"present_over_time(ALERTS{{alertname=~{json.dumps('|'.join(names))}}}[{math.ceil(interval)}s])"
+
     async def _read_labels(self) -> None:
         """Alertmanager is sent the server's external labels too, `environment` among them; ALERTS lacks them."""
-        config = yaml.safe_load((await self._asked("/api/v1/status/config"))["yaml"])
-        found = (config.get("global") or {}).get("external_labels") or {}
-        self.external = {str(name): str(value) for name, value in found.items()}
+        data = await self._asked("/api/v1/status/config")
+        try:
+            found = (yaml.safe_load(data["yaml"]).get("global") or {}).get("external_labels") or {}
+            self.external = {str(name): str(value) for name, value in found.items()}
+        except (AttributeError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise Permanent(f"{self.url}/api/v1/status/config: not an answer of Prometheus") from error
 
     async def _read_coverage(self) -> None:
         """When anything was recorded. Raises Unusable when that begins later than what was asked for."""
-        grid = max(self.step, COVERAGE_STEP)
+        # On a short stretch closer: a point of a wide grid may fall beside all that there is.
+        grid = max(self.step, min(COVERAGE_STEP, (self.until - self.since) / 20))
         seen = Series({})
+        grid = self.step * math.ceil(grid / self.step)
         for start, end in self._pieces(grid):
             for found in await self.between("count(up)", start, end, grid):
                 seen.add(found.spans)
@@ -116,10 +139,14 @@ class Past(Prometheus):
         # A scrape that is late is no gap: an instant query looks back five minutes.
         self.gaps = [gap for gap in gaps(seen.spans, first, self.until) if gap.end - gap.start > 2 * grid]
 
-    async def _take_alerts(self, found: Iterable[Series]) -> None:
+    def _take_alerts(self, found: Iterable[Series]) -> None:
+        """Of an alert whose rule is not loaded any more the interval is not known: the longest one joins it."""
+        longest = max([self.step, *self._every.values()])
         for series in found:
             key = frozenset(series.labels.items())
-            self.alerts.setdefault(key, Series(series.labels)).add(series.spans)
+            more = 0.0 if series.labels["alertname"] in self._every else longest - self.step
+            spans = (Span(span.start, span.end + more, span.value) for span in series.spans)
+            self.alerts.setdefault(key, Series(series.labels)).add(spans)
 
     def _pieces(self, step: float = 0.0) -> Iterator[tuple[float, float]]:
         """The whole stretch in pieces that one answer may hold, (first point, last point) each."""
@@ -208,23 +235,38 @@ class Past(Prometheus):
             if rule.name not in names and rule.name not in causes:
                 continue
             wanted = {} if rule.name in causes else {name: v for name, v in target.items() if name not in rule.labels}
-            for series in await self._chunk(rule.expression, now):
+            for series in await self._recorded(rule.expression, now):
                 if series.labels.items() >= wanted.items() and (moment := series.change(now)) is not None:
                     moments.append(moment)
         for series in self.alerts.values():
             if series.labels["alertname"] in causes and (moment := series.change(now)) is not None:
                 moments.append(moment)
-        moments += [moment for series in await self._chunk("up", now) if (moment := series.change(now)) is not None]
+        seen = await self._recorded("up", now)
+        moments += [moment for series in seen if (moment := series.change(now)) is not None]
         return min(moment for moment in moments if moment > now)
 
+    async def _recorded(self, expression: str, moment: float) -> list[Series]:
+        """The same; nothing where the server cannot evaluate it, as it says so at each moment alike."""
+        try:
+            return await self._chunk(expression, moment)
+        except Permanent:
+            return []
+
     async def _chunk(self, expression: str, moment: float) -> list[Series]:
-        """The expression over the piece of time that holds this moment; read once."""
+        """The expression over the piece of time that holds this moment; read once. Raises Permanent where one of its
+        moments cannot be evaluated: of the whole piece it is not known then.
+        """
         number = math.floor(moment / (POINTS * self.step))
         if (found := self._chunks.get((expression, number))) is None:
             start = number * POINTS * self.step
             end = start + (POINTS - 1) * self.step
-            found = await self.between(expression, start, end, by_value=expression == "up")
+            try:
+                found = await self.between(expression, start, end, by_value=expression == "up")
+            except Permanent as error:
+                found = error
             self._chunks[expression, number] = found
+        if isinstance(found, Permanent):
+            raise found
         return found
 
     def _chunk_end(self, moment: float) -> float:

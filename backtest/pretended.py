@@ -30,15 +30,48 @@ ASSUMED: Mapping[str, str] = {
     "evidence": "The evidence could be captured.",
     "effect": "What would have been done changed nothing: the world went on as recorded. So a fault that lasted takes "
     "the ladder to its end, and limits are charged for it.",
+    "mode": "Everything was allowed to act: the settings' mode is taken for auto, and so is a runbook's `shadow`. A "
+    "runbook in `approve` asks.",
+    "alone": "What ended soon ended by itself: that a person mended it, or the remediator, is in no history.",
     "proof": "Of the proof only one thing is known: whether the alert's rule was true. Not true for the hold time "
     "counts as proven.",
-    "rules": "The rules are those that Prometheus has loaded now.",
+    "rules": "The rules are those that Prometheus has loaded now, and it could evaluate them.",
+    "looks": "It looked again at the moment at which anything changed. A living remediator looks each 15 s, and may "
+    "miss what lasts shorter: it may keep an episode that is closed here and opened again.",
+    "servers": "One Prometheus is asked, and a living remediator asks all of them: they would have agreed.",
     "delivery": "Alertmanager delivered every alert that a runbook matches, at once, and its end at the next "
     "minute (the shipped route), without relabelling.",
     "budget": "The automation's own budget demotes no runbook, since no verdict is known.",
     "footing": "The remediator, its journal and its clock were well all the time.",
 }
 """What no history of series holds, and what is taken for it."""
+
+UNSEEN: Mapping[Reason, str] = {
+    **{
+        reason: "target"
+        for reason in Reason
+        if reason.startswith(("target_", "query_", "replica_", "redis_"))
+        and reason not in (Reason.TARGET_BUSY, Reason.TARGET_NOT_ALLOWED, Reason.TARGET_IN_DOUBT)
+    },
+    Reason.NEVER_LIST: "target",
+    Reason.NOTHING_TO_DO: "target",
+    Reason.PROVIDER_FAILING: "target",
+    Reason.VANTAGE_DISAGREES: "probe",
+    Reason.VANTAGE_UNKNOWN: "probe",
+    Reason.MUTED: "silences",
+    Reason.ALERTMANAGER_UNREACHABLE: "silences",
+    Reason.PAUSED: "people",
+    Reason.NEEDS_APPROVAL: "people",
+    Reason.DECLINED: "people",
+    Reason.NO_EVIDENCE: "evidence",
+    Reason.SHADOW: "mode",
+    Reason.TARGET_IN_DOUBT: "effect",
+    Reason.CLOCK: "footing",
+    Reason.LOOK_STALE: "footing",
+    Reason.RECOVERING: "footing",
+    Reason.JOURNAL_REGRESSED: "footing",
+}
+"""Reasons of a living remediator that no history shows, each with the assumption in its place."""
 
 ASKS = {"restart_redis": "What Redis would lose by it cannot be known from its history."}
 """Actions whose target may say that a person must agree: it is taken to say so."""

@@ -74,18 +74,20 @@ class PatientJournal(Journal):
     async def release(self, episode: str, due_at: float, *, failed: bool = False) -> None:
         if failed:
             self.failed.add(episode)
-        due = await self.when(episode, due_at)
+        try:
+            due = await self.when(episode, due_at)
+        except Transient:  # Prometheus went away: `Past.broken` says so, and ends it all
+            due = due_at
         self.due[episode] = due
         await super().release(episode, due)
 
 
 @dataclass
-class Told:
+class Replayed:
     """What came of it: every episode's events, in the order in which they were opened, and its key."""
 
     events: dict[str, list[Event]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
-    storms: int = 0
 
 
 class Replay:
@@ -102,7 +104,7 @@ class Replay:
         self._settings = _unattended(settings)
         self._known = known
         self._clock = Moments(past.since)
-        self._told = Told()
+        self._told = Replayed()
         self._ledgers: dict[str, Ledger] = {}
         self._queue = [(at, number, what) for number, (at, what) in enumerate(timeline(fired))]
         heapq.heapify(self._queue)
@@ -120,7 +122,7 @@ class Replay:
         """When any alert of this key fired."""
         return self._when[key].spans
 
-    async def run(self, progress: Progress) -> Told:
+    async def run(self, progress: Progress) -> Replayed:
         """To the end of the past. Raises Unusable when Prometheus goes away meanwhile."""
         self._past.clock = self._clock.now
         began, length = self._past.since, max(1.0, self._past.until - self._past.since)
@@ -235,7 +237,10 @@ class Replay:
         book = None if ledger is None else self._book(ledger)
         if ledger is None or book is None:
             return due
-        change = await self._past.change((ledger.alert.name,), ledger.target, book.blocked_by)
+        last = ledger.last
+        proving = last is not None and last.took_effect and last.verdict is None
+        names = book.match.alertnames if proving else (ledger.alert.name,)  # as `PastSight.proof` looks at all of them
+        change = await self._past.change(names, ledger.target, book.blocked_by)
         until = self._patience(ledger, book, now, due)
         return max(now + 0.1, min(until, change))
 
@@ -247,7 +252,9 @@ class Replay:
             told_until = ledger.handed_over_at + max(LIMITS_AGAIN, book.proof.hold)
             return due if now < told_until else NEVER
         if last is not None and last.took_effect and last.verdict is None:
-            return due if last.good_since is not None else max(due, last.effect_at + book.proof.timeout)
+            if last.good_since is None:
+                return max(due, last.effect_at + book.proof.timeout)
+            return min(due, max(now, last.good_since + book.proof.hold))
         if ledger.approval is not None and ledger.approval.open and not ledger.refused:
             return min(max(due, ledger.approval.good_until), stale)
         if ledger.refused in OF_THE_WORLD:
@@ -271,6 +278,10 @@ def _unattended(settings: Settings) -> Settings:
 
 
 def _patient(book: Runbook) -> Runbook:
-    """The same runbook with fewer rounds of proof: what they ask is asked again wherever the answer changes."""
+    """The same runbook with fewer rounds of proof: what they ask is asked again wherever the answer changes.
+
+    One that only watches by now is replayed as if it might act: what it would do then is what is asked.
+    """
     every = max(book.proof.every, book.proof.hold / ROUNDS)
-    return book.model_copy(update={"proof": book.proof.model_copy(update={"every": every})})
+    mode = "auto" if book.mode == "shadow" else book.mode
+    return book.model_copy(update={"mode": mode, "proof": book.proof.model_copy(update={"every": every})})

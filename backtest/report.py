@@ -5,9 +5,10 @@ In: what was replayed. Out: `Report`. Pure.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backtest.deliveries import Firing
@@ -37,9 +38,9 @@ class Episode:
     """One alert on one target, and what would have come of it. Times are UNIX seconds.
 
     fired_at, ended_at  of the alert, as recorded; ended_at None: it fired when the history ended
-    healed_after        seconds from the moment it would have acted until the alert ended by itself; None: it did not,
-                        or nothing would have been done
-    unneeded            it ended by itself so soon that acting was not needed
+    healed_after        seconds from the moment it would have acted until the alert ended; None: it did not, or nothing
+                        would have been done
+    unneeded            it ended so soon that acting was not needed, if it ended by itself
     end_known           the recording has no gap where the alert ended
     story               every step
     """
@@ -142,8 +143,7 @@ class Report:
         """Episodes that come to another end with the changed numbers: (shipped, changed); None: there is none there."""
         if self.changed is None:
             return []
-        before = {episode.identity: episode for episode in self.shipped.episodes}
-        after = {episode.identity: episode for episode in self.changed.episodes}
+        before, after = _by_identity(self.shipped.episodes), _by_identity(self.changed.episodes)
         pairs = [(before.get(key), after.get(key)) for key in dict.fromkeys((*before, *after))]
         return [
             (one, other)
@@ -170,6 +170,16 @@ class Report:
                 for one, other in self.differences()
             ],
         }
+
+
+def _by_identity(episodes: Iterable[Episode]) -> dict[tuple[object, ...], Episode]:
+    """An alert that fires on after its episode is closed has another one: the first, the second, … of each."""
+    seen: Counter[tuple[str, str, float]] = Counter()
+    found: dict[tuple[object, ...], Episode] = {}
+    for episode in episodes:
+        seen[episode.identity] += 1
+        found[*episode.identity, seen[episode.identity]] = episode
+    return found
 
 
 def counted(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -240,6 +250,28 @@ def of_replayed(
     )
 
 
+def name_of(opened: Event) -> str:
+    """What a person calls the episode: its alert and its target."""
+    return f"{opened.data['alert']['labels']['alertname']} {_words_of(opened.data.get('target', {}))}".strip()
+
+
+_ID = re.compile(r"\b[0-9a-f]{32}\b")
+
+
+def named(events: Sequence[Event], names: Mapping[str, str]) -> list[Event]:
+    """The events with a name in the place of each episode's id: the id is of no journal, and another one each time."""
+
+    def of(found: re.Match[str]) -> str:
+        return names.get(found[0], found[0])
+
+    return [
+        replace(event, data={**event.data, "sentence": _ID.sub(of, event.data["sentence"])})
+        if isinstance(event.data.get("sentence"), str)
+        else event
+        for event in events
+    ]
+
+
 def of_refused(firing: Firing, refusal: Refusal, gaps: Sequence[Span]) -> Episode:
     """An alert that no runbook takes: no runbook, no target, or not ours."""
     state = State.NO_RUNBOOK if refusal.reason is Reason.NO_RUNBOOK else State.REFUSED
@@ -285,8 +317,11 @@ def _compared(came: Decided, healed: float | None, unneeded: bool, known: bool, 
         elif not known:
             then = " When the alert ended is not known: the recording has a gap there."
         else:
-            then = f" The alert ended by itself {human(max(0.0, healed))} later" + (
-                ": acting was not needed." if unneeded else "."
+            later = human(max(0.0, healed))
+            then = (
+                f" The alert ended {later} later; if by itself, acting was not needed."
+                if unneeded
+                else (f" The alert ended {later} later.")
             )
         return came.sentence + then + provided
     return came.sentence

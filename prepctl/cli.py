@@ -170,7 +170,7 @@ def journal_export(
     """Every event as one JSON object a line, in the order of time."""
     client = _asked(context).client
     lasting = duration(since, "--since")
-    after = f"{max(0.0, time.time() - lasting):.3f}" if lasting else "0"
+    after = "0" if lasting is None else f"{max(0.0, time.time() - lasting):.3f}"
     told: set[tuple[str, int]] = set()
     while True:
         found = client.get("/api/v1/journal", after=after, limit=1000)
@@ -178,7 +178,8 @@ def journal_export(
         for event in fresh:
             typer.echo(json.dumps(event, sort_keys=True))
         told = {(event["episode"], event["seq"]) for event in found["events"]}
-        if len(found["events"]) < 1000 or (not fresh and found["next"] == after):
+        # A short page is no end: what a newer remediator wrote is left out of it.
+        if not fresh and found["next"] == after:
             return
         after = found["next"]
 
@@ -324,7 +325,7 @@ def _answer(context: typer.Context, given: str, verb: str, digest: str, reason: 
 @app.command("act")
 def act(
     context: typer.Context,
-    action: Annotated[str, typer.Argument(help="restart_service, cancel_query or terminate_query.")],
+    action: Annotated[str, typer.Argument(help="What to do, e.g. restart_service; docs/actions.md tells of each.")],
     service: Annotated[str, typer.Option("--service", help="The service or database, as the settings name it.")],
     reason: Annotated[
         str, typer.Option("--reason", help="Why; it goes into the journal and is shown to everyone.")
@@ -419,7 +420,7 @@ def doubts_settle(
         said = "did" if done else "did not"
         typer.confirm(f"The effect of attempt {attempt} {said} happen, and {then}. Sure?", abort=True)
     body = {"settlement": "done" if done else "not_done", "who": asked.who, "reason": reason}
-    answer = asked.client.post(f"/api/v1/doubts/{attempt}/settle", body)
+    answer = asked.client.post(f"/api/v1/doubts/{quote(attempt, safe='')}/settle", body)
     typer.echo(f"Taken. The episode's owner writes it down: prepctl episodes:show {answer['episode']}")
 
 

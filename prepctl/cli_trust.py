@@ -41,6 +41,9 @@ def shadow_report(
     from prepctl.shadow import lines, of_file  # noqa: PLC0415
 
     lasting = duration(since, "--since")
+    if journal is None and (config or runbooks):
+        do = "Without --journal the remediator tells by its own."
+        raise Failure(Exit.USAGE, "--config and --runbooks go with --journal.", do)
     if journal is not None:
         found = of_file(journal, lasting, runbook, config, runbooks, time.time())
     else:

@@ -54,6 +54,8 @@ def check_merge(file: Path, root: Path, environment: str) -> Iterator[str]:
         rules = [rule for path in generated.rule_files(root) for rule in _rules(path)]
     except OSError as error:
         raise Failure(Exit.USAGE, f"{error.filename}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise Failure(Exit.USAGE, f"{file} is not UTF-8.") from error
     except yaml.YAMLError as error:
         raise Failure(Exit.USAGE, f"{file} is not YAML: {' '.join(str(error).split())}") from error
     alerts = merge.label_sets(rules, table, environment)

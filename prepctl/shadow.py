@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from rich.text import Text
 
 from prepctl.errors import Exit, Failure
@@ -27,6 +28,21 @@ from remediator.settings import load as load_settings
 from remediator.shadow_report import as_json, from_lines, report
 
 Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One event as `journal:export` writes it; `id` is missing in an export of an older version."""
+
+    episode: str
+    seq: int
+    kind: str
+    at: FiniteFloat
+    data: dict[str, Any]
+    id: str = ""
+
+
+_LINE = TypeAdapter(_Line)
 STYLES = {"auto": "bold green", "approve": "bold green", "shadow": "bold yellow"}
 
 
@@ -56,16 +72,16 @@ def _events(file: Path) -> Iterator[Event]:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    said = json.loads(line)
-                    data = json.dumps(said["data"])
-                    yield read(
-                        said.get("id", ""), said["episode"], said["seq"], said["kind"], VERSION, said["at"], data
-                    )
+                    said = _LINE.validate_json(line)
+                    data = json.dumps(said.data)
+                    yield read(said.id, said.episode, said.seq, said.kind, VERSION, said.at, data)
                 except Unknown:
                     continue
-                except (ValueError, KeyError, TypeError) as error:
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
                     do = "Give what `prepctl journal:export` wrote."
-                    raise Failure(Exit.USAGE, f"{file}, line {number} is no event: {error}.", do) from error
+                    raise Failure(Exit.USAGE, f"{file}, line {number} is no event: {why}.", do) from error
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(Exit.USAGE, f"{file} cannot be read: {error}.") from error
 
@@ -93,7 +109,9 @@ def lines(found: Mapping[str, Json]) -> Iterable[Text]:
 def _left_out(found: Mapping[str, Json]) -> Iterable[Text]:
     if found["cut"]:
         yield text(
-            "There were more episodes than are looked at: these are the newest. Give --runbook or --since.", "yellow"
+            "There were more episodes than are looked at: these are the newest. To see all: prepctl journal:export, "
+            "and its file as --journal.",
+            "yellow",
         )
     if found["unreadable"]:
         yield text(f"{many(found['unreadable'], 'episode')} cannot be read whole and are left out.", "yellow")

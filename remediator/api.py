@@ -166,7 +166,7 @@ class Api:
             self.tries.fail(address)
             log.warning("token refused", address=address, path=request.path)
         if isinstance(caller, Answer):
-            return refused(caller, "operators and api_token_files")
+            return refused(caller, "operators` and `api_token_files")
         self.tries.right(header)
         request[CALLER] = caller
         return None

@@ -17,10 +17,14 @@ CONTAINERS = 5  # of one service, at most
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One diagnosis: the text for the file and a sentence for the journal. Not redacted yet."""
+    """One diagnosis: the text for the file and a sentence for the journal. Not redacted yet.
+
+    answered  False: whoever was asked did not answer, and the sentence says so
+    """
 
     text: str
     sentence: str
+    answered: bool = True
 
 
 class Source:

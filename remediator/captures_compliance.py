@@ -32,7 +32,7 @@ async def cache_hits(source: Source) -> Captured:
             continue
         said = ", ".join(_said(row) for row in rows)
         return Captured("\n".join(json.dumps(row) for row in rows), f"cache hits: {said}")
-    return Captured(why, "the cache's hit rate is not known: Prometheus does not answer")
+    return Captured(why, "the cache's hit rate is not known: Prometheus does not answer", answered=False)
 
 
 async def _row(server: Prometheus, service: str, within: str) -> dict[str, object]:

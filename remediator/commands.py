@@ -144,7 +144,11 @@ class Commands:
         names = sorted({book.name for book, _ in able})
         if len(names) != 1:
             found = f"several runbooks have {said.action}" if names else f"no runbook proves {said.action}"
-            do = f"Name one of {', '.join(names)}." if names else "It would be done unproven: do it by hand."
+            do = (
+                f"Name one as `runbook` (prepctl act --runbook): {', '.join(names)}."
+                if names
+                else "It would be done unproven: do it by hand."
+            )
             raise no(409, "runbook", f"On {said.service} {found}.", do)
         book, rung = able[0]
         return by_hand(book, rung, said.params), book.name

@@ -9,8 +9,10 @@ docs/trust-by-steps.md says so. A proposal is judged no earlier than `numbers.wa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf, nextafter
 
 from remediator.events import Event, Kind, Verdict
 from remediator.ledger import Ledger, fold
@@ -221,17 +223,23 @@ def _named(alertname: str, ledger: Ledger) -> tuple[str, str]:
 
 
 def _returning(found: Sequence[Seen], within: float) -> Iterable[Seen]:
-    """Each with the time after which the same came back."""
-    following: dict[tuple[str, ...], float] = {}
-    back: list[Seen] = []
-    for one in reversed(found):
-        key = (one.runbook, *sorted(one.target.values()))
-        again = following.get(key)
-        if again is not None and one.ended_at is not None and 0 <= again - one.ended_at <= within:
-            one = replace(one, back_after=again - one.ended_at)  # noqa: PLW2901 - the same one, completed
-        following[key] = one.opened_at
-        back.append(one)
-    return reversed(back)
+    """Each with the time after which the same came back. What came before its end is not its return."""
+    times: dict[tuple[str, ...], list[float]] = {}
+    for one in found:
+        times.setdefault(_fault(one), []).append(one.opened_at)
+    for one in found:
+        if one.ended_at is None:
+            yield one
+            continue
+        opened = times[_fault(one)]
+        later = opened[bisect_left(opened, max(one.ended_at, nextafter(one.opened_at, inf))) :]
+        again = later[0] - one.ended_at if later else inf
+        yield replace(one, back_after=again) if again <= within else one
+
+
+def _fault(one: Seen) -> tuple[str, ...]:
+    """What makes two episodes the same: the runbook and its target, whichever of its alerts told of it."""
+    return one.runbook, *sorted(one.target.values())
 
 
 def _within_limits(found: Sequence[Seen]) -> Iterable[Seen]:

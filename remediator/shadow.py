@@ -103,7 +103,8 @@ class Seen:
 
     book          the runbook it was decided on, None where it is not at hand
     came_after    seconds from the proposal (without one from the first delivery) to what came; None while open
-    back_after    seconds after its end in which the same alert came for the same target again; None when it did not
+    back_after    seconds after its end in which an alert of the same runbook came for the same target again; None when
+                  none did
     person        who acted meanwhile by `prepctl act`, as name and action
     limit         the limit by which it would not have acted then, after what it would have done before; None: by none
     judged        is it known what speaks against the proposal?

@@ -13,6 +13,7 @@ from typing import Any
 from remediator import shadow_words
 from remediator.events import OWN, Event, Kind
 from remediator.hindsight import look_back
+from remediator.ledger import fold
 from remediator.promotion import About, Record, record, turns
 from remediator.runbooks import Mode, Runbook
 from remediator.settings import Promotion
@@ -82,13 +83,22 @@ def from_lines(lines: Iterable[Event], now: float, since: float, books: Mapping[
     broken = 0
     for name, events in told.items():
         ordered = tuple(events[seq] for seq in sorted(events))
-        whole = ordered[0].kind is Kind.OPENED and [one.seq for one in ordered] == [*range(1, len(ordered) + 1)]
+        whole = [one.seq for one in ordered] == [*range(1, len(ordered) + 1)] and _readable(ordered)
         if name == OWN or (whole and ordered[0].at >= since):
             histories[name] = ordered
         elif not whole:
             broken += 1
     down = demoted(histories.get(OWN, ()))
     return Past(now=now, since=since, histories=histories, books=books, demoted=down, unreadable=broken)
+
+
+def _readable(events: Sequence[Event]) -> bool:
+    """Does it begin at its beginning, and is each event what a program of ours writes?"""
+    try:
+        fold(events)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def demoted(own: Sequence[Event]) -> dict[str, str]:

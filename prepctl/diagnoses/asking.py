@@ -22,6 +22,7 @@ from prepctl.errors import Exit, Failure
 
 if TYPE_CHECKING:
     from remediator.captured import Captured, Source
+    from remediator.errors import ConfigError
     from remediator.settings import Settings
 
 DEADLINE = 15.0  # seconds for one diagnosis; each question in it has the settings' own, shorter bound
@@ -84,11 +85,13 @@ def answer(
     parsed = _parsed(text)
     if as_json:
         typer.echo(json.dumps({"service": service, "said": said, "found": parsed}, indent=2, ensure_ascii=False))
-        return
-    out = show.console()
-    out.print(show.text(f"{service}: {said}" if service else said, "bold"), soft_wrap=True)
-    for part in _parts(parsed, text):
-        out.print(part, soft_wrap=isinstance(part, Text))
+    else:
+        out = show.console()
+        out.print(show.text(f"{service}: {said}" if service else said, "bold"), soft_wrap=True)
+        for part in _parts(parsed, text):
+            out.print(part, soft_wrap=isinstance(part, Text))
+    if not found.answered:
+        raise typer.Exit(Exit.UNREACHABLE)
 
 
 def _parts(parsed: Json, text: str) -> Iterator[Table | Text]:
@@ -137,8 +140,8 @@ async def _captured(
     import aiohttp  # noqa: PLC0415
     import asyncpg  # noqa: PLC0415
 
+    from remediator import errors  # noqa: PLC0415
     from remediator.captured import Source  # noqa: PLC0415
-    from remediator.errors import Permanent, RemediatorError  # noqa: PLC0415
     from remediator.fetch import describe  # noqa: PLC0415
     from remediator.postgres import LOST  # noqa: PLC0415
     from remediator.redaction import redact  # noqa: PLC0415
@@ -148,10 +151,21 @@ async def _captured(
             return await ask(Source(settings, session, service))
     except TimeoutError as error:
         raise Failure(Exit.UNREACHABLE, f"{name}: no answer within {DEADLINE:g} s.", "Try again.") from error
-    except Permanent as error:
+    except (errors.Permanent, errors.ConfigError) as error:
+        if (wrong := _wrong_file(error)) is not None:  # its path and why; no secret was read that it could tell
+            raise Failure(Exit.USAGE, f"{name}: {wrong}", "Call it as a user who may read that file.") from error
         raise Failure(Exit.NO, f"{name}: {redact(describe(error))}") from error
-    except (RemediatorError, *LOST, asyncpg.PostgresError) as error:
+    except (errors.RemediatorError, *LOST, asyncpg.PostgresError) as error:
         raise Failure(Exit.UNREACHABLE, f"{name}: {redact(describe(error))}", "Nothing was changed.") from error
+
+
+def _wrong_file(error: BaseException | None) -> ConfigError | None:
+    """What a secret file is blamed for, wherever in the chain it stands."""
+    from remediator import errors  # noqa: PLC0415
+
+    while error is not None and not isinstance(error, errors.ConfigError):
+        error = error.__cause__
+    return error
 
 
 def _parsed(text: str) -> Json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prepctl.diagnoses.asking import CONFIG, AsJson, Config, answer, load, tell
+from prepctl.diagnoses.asking import CONFIG, AsJson, Config, answer, chosen, load, tell
 
 if TYPE_CHECKING:
     from remediator.captured import Captured, Source
@@ -36,7 +36,10 @@ def events(service: Of, config: Config = CONFIG, as_json: AsJson = False) -> Non
 @app.command("containers:probe")
 def probe(service: Of, config: Config = CONFIG, as_json: AsJson = False) -> None:
     """One direct request to it, past every exporter: what the remediator's second vantage would see."""
-    tell(load(config), service, "containers:probe", "service_probe", as_json=as_json)
+    settings = load(config)
+    probed = [name for name, entry in settings.services.items() if entry.probe is not None]
+    which = chosen([*probed, *settings.databases, *settings.redis], service, "services, databases or redis")
+    tell(settings, which, "containers:probe", "service_probe", as_json=as_json)
 
 
 @app.command("logs:errors")

@@ -107,13 +107,19 @@ def read_known(row: Any) -> Event | None:
 def tail(tx: Tx, after: str | None, most: int) -> tuple[list[Event], str]:
     """Events of all episodes by time, those of newer programs left out, and the cursor to go on from."""
     since = _position(after)
-    rows = tx.rows(_NEWEST, {"most": most})[::-1] if since is None else tx.rows(_SINCE, {"since": since, "most": most})
+    if since is None:
+        rows, split = tx.rows(_NEWEST, {"most": most})[::-1], False
+    else:
+        more = tx.rows(_SINCE, {"since": since, "most": most + 1})
+        rows, split = more[:most], len(more) > most and more[most].at == more[most - 1].at
     found = []
     for row in rows:
         with contextlib.suppress(Unknown):
             found.append(read(*row))
     settled = tx.now() - LATE
     past = [row.at for row in rows if row.at <= settled]
+    if split:
+        past = [at for at in past if at < rows[-1].at]  # the page ends among events of one time: they come again
     if len(rows) == most and not past and since is not None:
         past = [rows[-1].at]  # a full page of fresh events: go on, or the page would come again for ever
     return found, repr(max([since or 0.0, *past]))

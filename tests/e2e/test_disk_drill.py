@@ -7,6 +7,7 @@ import pytest
 from demo import tour
 from demo.drills import base, disk_space_full
 from demo.stack import PROJECT, Stack
+from tests.e2e import compare
 from tests.e2e.own_engine import small_engine, talking
 from tests.support.run import Run
 
@@ -27,6 +28,8 @@ def test_old_images_go_when_two_persons_agree(run: Run, monkeypatch: pytest.Monk
             with talking(stack):
                 stack.up()
                 story = base.run(drill, stack, lambda story: None)
+                if not story.error:
+                    compare.held(drill, stack, story)
         finally:
             stack.down()
     assert not story.error, story.error

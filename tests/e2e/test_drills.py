@@ -26,7 +26,7 @@ from demo.drills import (
 from demo.drills.base import Drill, Story
 from demo.drills.registry import ALL, TOUR
 from demo.stack import BUILD, PROJECT, Stack, StackError, wait_for
-from tests.e2e import panels, replay
+from tests.e2e import compare, panels, replay
 from tests.support.run import Run
 
 pytestmark = pytest.mark.timeout(600)
@@ -61,9 +61,11 @@ SIDE_BY_SIDE = (*TOUR, redis_connection_failures.HEALS, replica_not_streaming.HE
 """Each on a target of its own: none is refused for the sake of another."""
 
 
+@pytest.mark.timeout(900)
 def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
     """The tour (a runaway query, a leaking engine), a Redis without connections and a hung replica on one stack: each mended
-    once, each proven, nobody else touched; what was recorded fires at the same minute in promtool.
+    once, each proven, nobody else touched; what was recorded fires at the same minute in promtool, and a backtest of it
+    decides as the remediator did.
 
     The dashboards have something to show in every panel, and show each of the faults.
     """
@@ -76,6 +78,7 @@ def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
             assert waited <= 1.0, f"{drill.name}: the intent came {waited:.2f} s after the settle time"
             panels.moved(stack, drill, story)
             begun[drill.name] = story.times["fault"]
+            compare.held(drill, stack, story)
         panels.burned(stack, begun[compliance_engine_slow.HEALS.name])
         panels.answered(stack)
         panels.pictured(stack, run, BUILD.parent / "dashboards")
@@ -84,19 +87,21 @@ def test_four_faults_heal(run: Run, tmp_path: Path) -> None:
 def test_a_container_that_is_down_is_started(tmp_path: Path) -> None:
     """Once, healthy afterwards, proven."""
     with stack_in("auto") as stack:
-        replay.held(stack, held(container_down.HEALS, stack), tmp_path)
+        story = held(container_down.HEALS, stack)
+        replay.held(stack, story, tmp_path)
+        compare.held(container_down.HEALS, stack, story)
 
 
 def test_an_engine_that_dies_at_its_restart_goes_to_people() -> None:
     """The service does not come back: unknown or worse, one restart, and a page."""
     with stack_in("auto") as stack:
-        held(compliance_engine_slow.DIES, stack)
+        compare.held(compliance_engine_slow.DIES, stack, held(compliance_engine_slow.DIES, stack))
 
 
 def test_a_fault_that_returns_within_the_hold_time_is_not_fixed() -> None:
     """Good, then bad again: not_fixed, one restart, and a page."""
     with stack_in("auto") as stack:
-        held(compliance_engine_slow.RETURNS, stack)
+        compare.held(compliance_engine_slow.RETURNS, stack, held(compliance_engine_slow.RETURNS, stack))
 
 
 def test_shadow_changes_nothing() -> None:
@@ -107,6 +112,7 @@ def test_shadow_changes_nothing() -> None:
             told = next(event for event in story.events if event["kind"] == "would_act")
             assert told["data"]["items"], "it does not say on what"
             assert not any(event["kind"] == "intent" for event in story.events)
+            compare.held(drill, stack, story)
 
 
 def test_the_gate_restarts_nothing_but_what_is_allowed() -> None:
@@ -164,6 +170,7 @@ def test_on_the_shipped_durations_it_is_proven_before_people_must_have_answered(
     with stack_in(drill.mode, drill) as stack:
         story = held(drill, stack)
         replay.held(stack, story, tmp_path)
+        compare.held(drill, stack, story)
         row = table.Row.of(drill, story, stack)
     Console(width=150).print(table.table([row]))
     print(row.as_json())
@@ -179,7 +186,8 @@ def test_on_the_shipped_durations_it_is_proven_before_people_must_have_answered(
 def test_every_drill_ends_as_it_must(tmp_path: Path) -> None:
     """Each on a stack of its own; fault, firing, effect and proof in seconds, beside the time that people have.
 
-    What Prometheus recorded meanwhile, replayed in promtool, fires the same alert at the same minute.
+    What Prometheus recorded meanwhile, replayed in promtool, fires the same alert at the same minute, and backtested gives
+    the decisions of the journal in their order.
     """
     rows, wrong = [], []
     for drill in (each for each in ALL.values() if not each.shipped):
@@ -189,6 +197,7 @@ def test_every_drill_ends_as_it_must(tmp_path: Path) -> None:
                 if "firing" in story.times:
                     replay.held(stack, story, tmp_path)
                     panels.moved(stack, drill, story)
+                    compare.held(drill, stack, story)
                 rows.append(table.Row.of(drill, story, stack))
                 print(f"{drill.name}: {rows[-1].as_json()}", flush=True)
             except AssertionError as error:

@@ -531,6 +531,18 @@ class TestEvents:
         assert [one.seq for one in found] == [2, 3, 4, 5]
         assert [one.seq for one in (await journal.tail(cursor, 10))[0]] == [6, 7, 1]
 
+    async def test_a_page_that_ends_among_events_of_one_time_loses_none(self, journal: Journal) -> None:
+        """They come again with the next page: a cursor is a time, and stays before what it has not told whole."""
+        episode = await opened(journal)
+        old = await journal.now() - 100
+        times = [1, 2, 3, 3, 3, 4]
+        await journal.append([event(episode, seq, Kind.REFUSED, old + at) for seq, at in enumerate(times, 2)])
+        found, cursor = await journal.tail("0", 4)
+        assert [one.seq for one in found] == [2, 3, 4, 5]
+        assert [one.seq for one in (await journal.tail(cursor, 10))[0]] == [4, 5, 6, 7, 1]
+        _, cursor = await journal.tail("0", 5)
+        assert [one.seq for one in (await journal.tail(cursor, 10))[0]] == [7, 1]
+
 
 class TestOutcomes:
     async def test_an_outcome_takes_the_next_place_and_only_once(self, journal: Journal) -> None:

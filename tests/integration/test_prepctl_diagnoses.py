@@ -217,7 +217,9 @@ def test_the_caches_hit_rate(run: Run, metrics: StubMetrics, desk: Desk) -> None
         assert found["said"] == "cache hits: 90.0% within 5m, 90.0% within 1h, 90.0% within 1d"
         assert desk.reads("compliance:stats", "--service", "third")["found"][0]["hit_rate"] is None
     desk.configured()
-    assert desk.reads("compliance:stats")["said"] == "the cache's hit rate is not known: Prometheus does not answer"
+    silent = desk.asks("compliance:stats", "--json")
+    assert json.loads(silent.output)["said"] == "the cache's hit rate is not known: Prometheus does not answer"
+    assert silent.exit_code == Exit.UNREACHABLE
 
 
 def test_a_configuration_that_cannot_be_used_is_wrong_usage(desk: Desk, tmp_path: Path) -> None:
@@ -229,6 +231,25 @@ def test_a_configuration_that_cannot_be_used_is_wrong_usage(desk: Desk, tmp_path
     assert "webhook" in failure.message
     (tmp_path / "remediator.yml").unlink()
     assert "docker compose exec remediator prepctl" in desk.fails("db:queries").do
+
+
+def test_a_secret_that_cannot_be_read_is_wrong_usage(desk: Desk, tmp_path: Path) -> None:
+    """Its path and why, whoever needs it; nothing in the words is taken for the secret itself."""
+    path = str(tmp_path / "no_token")
+    entry = {"host": "127.0.0.1", "port": 9, "database": "postgres", "user": "me", "password_file": path}
+    payments = {"url": NOWHERE, "token_file": path}
+    desk.configured(databases={"postgres": entry}, payments={"payments": payments})
+    for words in (("db:connections",), ("payments:recent",)):
+        failure = desk.fails(*words)
+        assert failure.code is Exit.USAGE
+        assert f"{path}: secret cannot be read: No such file" in failure.message
+
+
+def test_only_what_is_listed_is_probed(desk: Desk) -> None:
+    """A name that the configuration does not know is a no, not an answer that nobody knows."""
+    failure = desk.fails("containers:probe", "nosuch")
+    assert failure.code is Exit.NO
+    assert "nosuch is not listed" in failure.message
 
 
 def test_all_health_is_probed_at_once(run: Run, desk: Desk, tmp_path: Path) -> None:

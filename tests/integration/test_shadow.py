@@ -14,6 +14,7 @@ from prepctl.errors import Exit
 from remediator.api_models import PromotionNoted, ShadowReport
 from remediator.events import OWN, Kind
 from remediator.shadow_api import PIECE, strictest
+from tests.integration.test_journal import sql
 from tests.integration.test_prepctl import Prepctl
 from tests.support.episodes import write
 from tests.support.http_side import OPERATOR, Side, as_person, serve
@@ -190,6 +191,23 @@ async def test_the_report_at_a_terminal_and_from_an_export(side: Side, prepctl: 
     bad = await prepctl("shadow:report", f"--journal={tmp_path}/bad.jsonl")
     assert bad.code == Exit.USAGE
     assert "line 1 is no event" in bad.err
+    ignored = await prepctl("shadow:report", f"--runbooks={tmp_path}/runbooks")
+    assert (ignored.code, ignored.out) == (Exit.USAGE, "")
+
+
+async def test_an_export_is_whole(side: Side, prepctl: Prepctl) -> None:
+    """Over more than a page, of which a part was written by a newer remediator: all the rest is there, each event once."""
+    at = NOW - DAY
+    long = History(at, at)
+    for number in range(1100):
+        long.add(
+            Kind.REFUSED, at + 1 + number // 2, reason="cooldown", sentence=f"{number}", earliest=None, rung="restart"
+        )
+    episode = await write(side.journal, long)
+    await sql(side.journal, f"UPDATE events SET kind = 'teleported' WHERE episode = '{episode}' AND seq = 500")
+    exported = await prepctl("journal:export")
+    told = [json.loads(line)["seq"] for line in exported.out.splitlines()]
+    assert (exported.code, sorted(told)) == (0, [seq for seq in range(1, 1102) if seq != 500])
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ class History:
     away    when nothing at all was recorded
     down    when the exporter could not be scraped: its series are missing, and `up` is 0
     forgot  alerts whose rule is not loaded any more
+    other   alerts whose rule is another one now: its expression by the alert's name
+    seldom  alerts whose rule is evaluated each minute only
     """
 
     begin: int
@@ -48,6 +50,8 @@ class History:
     away: list[Stretch] = field(default_factory=list)
     down: list[Stretch] = field(default_factory=list)
     forgot: set[str] = field(default_factory=set)
+    other: dict[str, str] = field(default_factory=dict)
+    seldom: set[str] = field(default_factory=set)
 
     def alert(self, name: str, service: str, *firing: Stretch, **more: Any) -> None:
         """It fired then: seconds from `begin`. `pending`, `true` as well; other words are labels."""
@@ -63,9 +67,17 @@ class History:
         """What is loaded now. The alert's own labels come from the series, its severity from the rule."""
         names = sorted({each.name for each in self.wrote} - self.forgot)
         rules = [
-            {"alert": name, "expr": f'prep_fault{{kind="{name}"}} > 0', "labels": {"severity": "P2"}} for name in names
+            {
+                "alert": name,
+                "expr": self.other.get(name, f'prep_fault{{kind="{name}"}} > 0'),
+                "labels": {"severity": "P2"},
+            }
+            for name in names
         ]
-        return {"groups": [{"name": "past", "interval": f"{self.step}s", "rules": rules}]}
+        seldom = [rule for rule in rules if rule["alert"] in self.seldom]
+        often = [rule for rule in rules if rule["alert"] not in self.seldom]
+        groups = [{"name": "past", "interval": f"{self.step}s", "rules": often}]
+        return {"groups": [*groups, {"name": "seldom", "interval": "60s", "rules": seldom}]}
 
     def write(self, folder: Path) -> None:
         """Blocks, a day at a time: promtool reads its whole input once for each block."""

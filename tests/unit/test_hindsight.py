@@ -55,6 +55,15 @@ def test_without_the_runbook_no_limit_is_guessed() -> None:
     assert [one.limit for one in back(moment("a", 200), moment("b", 190), books=())] == [None, None]
 
 
+def test_what_came_before_its_end_is_not_its_return() -> None:
+    """A second alert of the same target, over before the first one is; then both are back half an hour later."""
+    long, short, again = back(moment("a", 200, 1500), moment("b", 190, 60), moment("c", 140))
+    assert (long.ended_at, short.ended_at) == (NOW - 200 * 60 + 1500, NOW - 190 * 60 + 60)
+    assert long.back_after == again.opened_at - long.ended_at
+    assert short.back_after == again.opened_at - short.ended_at
+    assert again.back_after is None
+
+
 def other(name: str, alertname: str, minutes: float, environment: str = "test") -> list[Event]:
     """An episode of another alert, without a runbook."""
     at = NOW - minutes * 60.0

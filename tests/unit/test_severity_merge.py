@@ -19,6 +19,7 @@ from alerting.matching import Matcher, Unreadable, inhibitions, parse_matchers, 
 from alerting.merge import Finding
 from alerting.severity import load
 from prepctl.cli import app
+from prepctl.errors import Exit, Failure
 from tests.unit.rule_files import ALERTMANAGER, ROOT, read, rules, run
 
 TABLE = load(ROOT / "alert-rules" / "severity.yml")
@@ -321,3 +322,12 @@ def test_the_fragment_takes_ours_and_nobody_elses() -> None:
         assert [each.receiver for each in route.take(labels)] == [each.receiver for each in before.take(labels)]
     assert all(route.take(labels)[0].path.startswith("route.routes[0]") for labels in ALERTS)
     assert routes.fragment_route(TABLE)["matchers"] == list(TABLE.fragment.matchers)
+
+
+def test_a_file_that_is_no_text_is_wrong_usage(tmp_path: Path) -> None:
+    """In words, as every file that is wrong."""
+    path = tmp_path / "alertmanager.yml"
+    path.write_bytes(b"\xff\xfe")
+    result = CliRunner().invoke(app, ["severity:check-merge", str(path), "--root", str(ROOT)])
+    assert isinstance(result.exception, Failure), result.output
+    assert (result.exception.code, "is not UTF-8" in result.exception.message) == (Exit.USAGE, True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from prepctl import shadow
+from prepctl.errors import Exit, Failure
 from remediator import shadow_words
 from remediator.api_models import ShadowReport
 from remediator.events import OWN, Event, Kind
@@ -194,3 +195,31 @@ def test_an_exported_journal_gives_the_same(tmp_path: Path) -> None:
     found = as_json(report(from_lines(shadow._events(cut), NOW, past.since, past.books), Promotion()))
     assert found["unreadable"] == 1
     assert found["episodes"] == live["episodes"][1:]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("3", "line 1 is no event"),
+        ("{", "line 1 is no event"),
+        ('{"episode": [], "seq": 1, "kind": "opened", "at": 1, "data": {}}', "episode: Input should be"),
+        ('{"episode": "a", "seq": 1, "kind": "opened", "at": "x", "data": {}}', "at: Input should be"),
+        ('{"episode": "a", "seq": 1, "kind": "opened", "at": NaN, "data": {}}', "at: Input should be"),
+    ],
+)
+def test_what_is_no_export_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    """With its line, as wrong usage."""
+    file = tmp_path / "journal.jsonl"
+    file.write_text(line + "\n")
+    with pytest.raises(Failure) as refused:
+        shadow.of_file(file, None, "", None, None, NOW)
+    assert refused.value.code is Exit.USAGE
+    assert said in refused.value.message
+
+
+def test_an_episode_that_cannot_be_read_is_left_out_and_counted(tmp_path: Path) -> None:
+    """An event without what its kind needs: a hand-made file, or one of another program."""
+    file = tmp_path / "journal.jsonl"
+    file.write_text(json.dumps({"episode": "a", "seq": 1, "kind": "opened", "at": NOW - 60, "data": {}}) + "\n")
+    found = shadow.of_file(file, None, "", None, None, NOW)
+    assert (found["unreadable"], found["episodes"]) == (1, [])
