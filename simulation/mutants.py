@@ -375,7 +375,7 @@ def _no_hold_off() -> None:
 ASKED = frozenset({Sort.ASKS})
 ALONE = frozenset({Wrong.PROMETHEUS_LAGS, Sort.HEALS})
 LOST = frozenset({Wrong.ANSWER_LOST, Wrong.CALL_LOST, Wrong.CALL_HANGS, Wrong.SILENT})
-FORGETTING = frozenset({Wrong.ANSWER_LOST, Wrong.GATE_RESTARTED})
+FORGETTING = frozenset({Wrong.ANSWER_LOST, Wrong.GATE_RESTARTED, Wrong.SILENT})
 GUARDRAILS: dict[str, Collection[Sort | Wrong]] = {
     "stale": {Sort.STALE},
     "settling": {Sort.HEALS},
