@@ -48,6 +48,7 @@ from remediator.steps import (
 )
 from remediator.world import Answer, World
 
+LONG = 300.0  # seconds
 LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
 
 
@@ -204,9 +205,14 @@ def _only_waits(view: View, rung: Rung) -> bool:
 
 
 def _refuse(view: View, refusal: Refusal, rung: Rung, said: Answers) -> Step:
-    """Decided again at `earliest`; without one after a short while, as a question may get an answer."""
+    """Decided again at `earliest`; without one after a short while, as a question may get an answer.
+
+    Where the same has stood in the way for long, and nothing else has happened, it is asked less often.
+    """
     latest = view.now + STANDING
-    until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else view.now + RETRY
+    long = view.ledger.refused == refusal.reason and view.now > view.ledger.last_at + LONG
+    again = view.now + (STANDING if long else RETRY)
+    until = min(max(refusal.earliest, view.now), latest) if refusal.earliest is not None else again
     return Refuse(refusal, rung.name, until, said)
 
 

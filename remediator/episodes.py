@@ -265,7 +265,7 @@ class Episodes:
 
     def take(self, run: Run, events: list[Event]) -> None:
         run.events += events
-        run.ledger = fold(run.events)
+        run.ledger = fold(events, run.ledger)
         run.made_room = run.made_room or any(_makes_room(event) for event in events)
         for event in events:
             self.observe(event, run.ledger)

@@ -171,9 +171,12 @@ class Ledger:
         return sum(attempt.rung == rung for attempt in self.attempts)
 
 
-def fold(events: Iterable[Event]) -> Ledger:
-    """Events of one episode, in order, to its state. Raises ValueError when the first is not `opened`."""
-    ledger: Ledger | None = None
+def fold(events: Iterable[Event], onto: Ledger | None = None) -> Ledger:
+    """Events of one episode, in order, to its state; `onto` is that of the events before them.
+
+    Raises ValueError when the first of all is not `opened`.
+    """
+    ledger = onto
     for event in events:
         if ledger is None:
             if event.kind is not Kind.OPENED:

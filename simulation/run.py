@@ -39,8 +39,8 @@ IDLE = 60.0  # seconds between two rounds while anything is open
 AGAIN = 15.0  # seconds until Alertmanager tries a delivery again
 TRIES = 8
 FULL_DAY = 86400.0
-_DUE = select(func.min(func.max(work.c.due_at, work.c.lease_until)))
 _OPEN = select(func.count()).select_from(episode_table).where(episode_table.c.closed_at.is_(None))
+_DUE_AND_OPEN = select(func.min(func.max(work.c.due_at, work.c.lease_until)), _OPEN.scalar_subquery())
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Play:
             times.append(self.clock.t - self.clock.t % TICK + TICK)
         if self.changed:
             self.changed = False
-            self.due, self.open = await self.store.read(lambda tx: (tx.run(_DUE).scalar(), tx.run(_OPEN).scalar_one()))
+            self.due, self.open = await self.store.read(lambda tx: tx.rows(_DUE_AND_OPEN)[0])
         if self.due is not None and able:
             times.append(max(self.due - START - self.clock.stepped, self.clock.t + 1.0))
         if self.open or self.alerting.fired:

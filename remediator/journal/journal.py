@@ -377,10 +377,8 @@ class Journal(Readings):
 
         limit  so many are a storm; calm  seconds of fewer after which it is over
         """
-        turns, storm = await self._store.read(
-            lambda tx: (watch.turn(tx, "", limit, calm, look_only=True), watch.storm(tx))
-        )
-        if not turns:
+        changes, storm = await self._store.read(lambda tx: watch.turn(tx, "", limit, calm, look_only=True))
+        if not changes:
             return storm
         token = uuid.uuid4().hex
         await self._store.write(lambda tx: watch.turn(tx, token, limit, calm, look_only=False))

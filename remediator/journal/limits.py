@@ -53,6 +53,7 @@ _COUNTS = select(
         "last_effect_at",
     ),
     _one(select(func.count()).select_from(episodes).where(watch.firing), "open_firing"),
+    *watch.STATES,
 ).where(charges.c.at > bindparam("now") - DAY)
 _HEAD = select(func.max(events.c.at))
 # The same words as `ledger.Attempt.in_doubt` and `did_not_begin`.
@@ -142,7 +143,7 @@ def facts(tx: Tx, asked: Asked) -> Facts:
     counts = tx.rows(_COUNTS, values)[0]
     held = [pause for pause in paused(tx, now) if _holds(pause.scope, asked)]
     others = tx.rows(_OTHERS, {"resource": asked.resource or "", "episode": asked.episode})
-    states = watch.states(tx, now, asked.episode, asked.runbook, asked.resource or "")
+    states = watch.states(tx, now, asked.episode, asked.runbook, counts)
     return Facts(
         now=now,
         paused=(

@@ -67,31 +67,36 @@ def note(tx: Tx, id: str, kind: Kind, **data: Any) -> None:
 
 def storm(tx: Tx) -> Storm | None:
     """The storm that holds now, None when there is none."""
-    last = tx.row(_LAST_STORM)
+    return _holding(tx.row(_LAST_STORM))
+
+
+def _holding(last: Any) -> Storm | None:
     return None if last is None or last.ended_at is not None else Storm(last.id, last.began_at, last.most)
 
 
-def turn(tx: Tx, id: str, limit: int, calm: float, *, look_only: bool) -> bool:
-    """Begin, calm or end a storm by the number of episodes that fire now; returns whether anything changes.
+def turn(tx: Tx, id: str, limit: int, calm: float, *, look_only: bool) -> tuple[bool, Storm | None]:
+    """Begin, calm or end a storm by the number of episodes that fire now.
+
+    Returns whether anything changes, and the storm that held before.
 
     look_only  tells whether something would, and takes no lock
     """
     if not look_only:
         tx.lock(INTENT_LOCK)
     now, count, last = tx.now(), int(tx.run(_FIRING).scalar_one()), tx.row(_LAST_STORM)
-    high = count >= limit
+    high, held = count >= limit, _holding(last)
     if last is None or (last.ended_at is not None and not _overridden(last)):
         if high and not look_only:
             made = tx.run(storms.insert(), {"began_at": now, "most": count})
             number = made.inserted_primary_key[0] if made.inserted_primary_key else 0
             note(tx, id, Kind.STORM_BEGAN, storm=number, open=count)
-        return high
+        return high, held
     change = _change(last, now, count, high, calm)
     if change and not look_only:
         tx.run(_SET_STORM.values(**change), {"of": last.id})
         if change.get("ended_by"):
             note(tx, id, Kind.STORM_ENDED, storm=last.id, most=last.most, by=CALM, reason="")
-    return bool(change)
+    return bool(change), held
 
 
 def _change(last: Any, now: float, count: int, high: bool, calm: float) -> dict[str, Any]:
@@ -170,7 +175,7 @@ _JUDGED = or_(
     charges.c.verdict.is_not(None),
     and_(charges.c.result == "in_doubt", or_(charges.c.settlement.is_(None), charges.c.settlement == "unknown")),
 )
-_STATES = select(
+STATES: tuple[Any, ...] = (
     _scalar(
         select(demotions.c.why)
         .where(demotions.c.runbook == bindparam("book"), demotions.c.ended_at.is_(None))
@@ -253,10 +258,9 @@ class States:
     fixed_lately: int
 
 
-def states(tx: Tx, now: float, episode: str, runbook: str, resource: str) -> States:
-    """What is latched, as it concerns one episode."""
+def states(tx: Tx, now: float, episode: str, runbook: str, row: Any) -> States:
+    """What is latched, as it concerns one episode. `row` has the columns `STATES`."""
     last = tx.row(_LAST_STORM)
-    row = tx.rows(_STATES, {"book": runbook, "resource": resource, "now": now})[0]
     since = max(row.storm_end or 0.0, row.pause_end or 0.0)
     return States(
         storm=_phrase(last) if last is not None and last.ended_at is None else None,
