@@ -110,6 +110,8 @@ class SimPrometheus:
     def _worst(self, name: str, t: float) -> float:
         """The slowest of the range."""
         service = self.world.services[name]
+        if service.quiet(t - WINDOW):
+            return GOOD
         times = (t - step * SCRAPE for step in range(int(WINDOW / SCRAPE)))
         return BAD if any(service.monitored(at) is Health.SICK for at in times) else GOOD
 

@@ -89,7 +89,10 @@ class Service:
 
     def monitored(self, t: float) -> Health:
         """What exporters have shown of it at that time."""
-        return next((what for start, end, what in self.shown if start <= t < end), self.at(t))
+        for start, end, what in self.shown:
+            if start <= t < end:
+                return what
+        return self.at(t)
 
     def probed(self, t: float) -> Health:
         """What the remediator's own probe finds."""
