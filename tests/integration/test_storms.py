@@ -224,3 +224,36 @@ async def test_why_an_episode_waits_is_in_the_index(journal: Journal) -> None:
     assert await why() == "needs_approval"
     await act(journal, episode)
     assert await why() is None
+
+
+async def test_whoever_is_next_is_woken(journal: Journal) -> None:
+    """The most severe of those that wait for their turn, and nobody else; without one nothing is written."""
+    await journal.wake_next_held()
+    found = {
+        name: await firing(journal, name, severity, refused)
+        for name, severity, refused in (
+            ("mild", "P3", "releasing"),
+            ("severe", "P1", "releasing"),
+            ("first", "P0", "storm"),
+        )
+    }
+    for episode in found.values():
+        await journal.claim(10)
+        await journal.release(episode, await journal.now() + 600)
+    assert await journal.claim(10) == []
+    await journal.wake_next_held()
+    assert [claim.episode for claim in await journal.claim(10)] == [found["severe"]]
+
+
+async def test_the_end_of_a_storm_wakes_all(journal: Journal) -> None:
+    """Calm by itself: what it held back is due at once."""
+    episodes = [await firing(journal, f"k{number}") for number in range(LIMIT)]
+    await journal.turn_storm(LIMIT, CALM)
+    await over(journal, episodes.pop())
+    await journal.turn_storm(LIMIT, CALM)
+    for episode in episodes:
+        await journal.claim(10)
+        await journal.release(episode, await journal.now() + 600)
+    await sql(journal, f"UPDATE storms SET calm_since = calm_since - {CALM}")
+    assert await journal.turn_storm(LIMIT, CALM) is None
+    assert sorted(claim.episode for claim in await journal.claim(10)) == sorted(episodes)

@@ -216,6 +216,20 @@ def test_after_a_storm_one_goes_at_a_time() -> None:
     assert "e0" in refuse.refusal.sentence
 
 
+def test_who_only_waits_is_not_refused_for_others() -> None:
+    """A question, or a shadow's word, is in nobody's way; refused for others, two of them took turns for ever."""
+    others: dict[str, Any] = {"facts": facts(releasing="episode e0 goes first"), "world": None, "rule": Answer.YES}
+    shadow = History().diagnosed().add(Kind.WOULD_ACT, NOW - 60, rung="mild", digest="")
+    for history in (asked(), shadow):
+        assert step(history, **others) == Wait(NOW + 60)
+        history.add(Kind.REFUSED, NOW - 30, reason="releasing", sentence="s", earliest=None, rung="mild")
+        assert isinstance(step(history, **others), Refuse)
+    for history in (answered(asked()), asked(NOW - 1801)):
+        refuse = step(history, **others)
+        assert isinstance(refuse, Refuse), "it could be done, or be over, and waits for its turn"
+        assert refuse.refusal.reason is Reason.RELEASING
+
+
 def test_a_storm_lasts_beyond_the_number_that_made_it() -> None:
     """Latched: few open episodes do not end it; a person's end overrides the number."""
     few = step(History().diagnosed(), book=book(), facts=facts(open_firing=1, storm="since noon"))

@@ -19,6 +19,7 @@ from remediator.steps import (
     Hold,
     Intend,
     Look,
+    LookAtFacts,
     LookAtProof,
     LookAtRule,
     RecordProof,
@@ -282,3 +283,40 @@ def test_in_a_storm_only_the_rule_is_asked() -> None:
         assert isinstance(step, Refuse)
         assert step.refusal.reason is Reason.STORM
     assert isinstance(next_step(view(History(), facts=many, rule=Answer.NO)), Close)
+
+
+def test_after_a_storm_only_the_rule_is_asked_until_it_is_ones_turn() -> None:
+    """As in it; decided again after half a minute at the latest, when nobody wakes it before."""
+    others = facts(releasing="episode e0 goes first")
+    assert isinstance(next_step(view(History(), facts=others)), LookAtRule)
+    step = next_step(view(History(), facts=others, rule=Answer.YES))
+    assert isinstance(step, Refuse)
+    assert (step.refusal.reason, step.until) == (Reason.RELEASING, NOW + 30)
+    assert isinstance(next_step(view(History(), facts=others, rule=Answer.NO)), Close)
+    assert isinstance(next_step(view(History(), facts=facts())), Look)
+
+
+def test_the_journal_is_asked_only_where_something_could_be_begun() -> None:
+    """A proof, a doubt and what people have need nobody's limits; whatever may lead to an intent does."""
+    begun = History().diagnosed().intent(NOW - 30)
+    over = History().add(Kind.HANDED_OVER, NOW - 100, reason="stale_alert", sentence="s", alertname="a", severity="P2")
+    assert isinstance(next_step(view(begun, facts=None)), SettleDoubt)
+    assert isinstance(next_step(view(begun.outcome(NOW - 25), facts=None)), LookAtProof)
+    assert isinstance(next_step(view(over, facts=None)), LookAtRule)
+    for history in (History(), History().diagnosed(), begun.verdict(NOW - 1, "not_fixed")):
+        assert next_step(view(history, facts=None)) == LookAtFacts()
+        assert next_step(view(history, facts=None, world=world())) == LookAtFacts()
+
+
+@pytest.mark.parametrize(("since", "until"), [(100, 15), (299, 15), (301, 60), (4000, 60)])
+def test_what_has_stood_in_the_way_for_long_is_asked_less_often(since: float, until: float) -> None:
+    """As long as it is the same that forbids it; another reason is a new one."""
+    silent = world(muted=Answer.YES, muted_by="s1")
+    history = History(NOW - since - 10, NOW - since - 20).diagnosed(NOW - since - 5)
+    history.add(Kind.REFUSED, NOW - since, reason="muted", sentence="s", earliest=None, rung="mild")
+    step = next_step(view(history, world=silent, book=book(stale_after=9000)))
+    assert isinstance(step, Refuse)
+    assert (step.refusal.reason, step.until) == (Reason.MUTED, NOW + until)
+    other = next_step(view(history, world=world(causes=("DatabaseDown",)), book=book(stale_after=9000)))
+    assert isinstance(other, Refuse)
+    assert (other.refusal.reason, other.until) == (Reason.BLOCKED_BY_CAUSE, NOW + 15)
