@@ -153,6 +153,7 @@ class Acting(Telling):
         event = await self._write_outcome(run, data)
         run.events = await self.journal.events(run.episode)
         run.ledger = fold(run.events)
+        run.made_room = True
         self.episodes.observe(event, run.ledger)
 
     async def _write_outcome(self, run: Run, data: Mapping[str, Any]) -> Event:

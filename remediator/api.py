@@ -163,7 +163,7 @@ class Api:
             return problem(403, "too_many_tries", said, f"Try again in {wait:.0f} s.", {"Retry-After": f"{wait:.0f}"})
         caller = self.operators.check(header)
         if caller is Answer.WRONG:
-            self.tries.fail(address)
+            self.tries.fail(address, header)
             log.warning("token refused", address=address, path=request.path)
         if isinstance(caller, Answer):
             return refused(caller, "operators` and `api_token_files")

@@ -22,6 +22,7 @@ from remediator.guardrails import (
     mode_of,
     settling,
     stale,
+    storm,
 )
 from remediator.ledger import Approval, Command, Ledger
 from remediator.reasons import Reason, Refusal
@@ -49,6 +50,7 @@ from remediator.steps import (
 from remediator.world import Answer, World
 
 LONG = 300.0  # seconds
+HOLDS = (Reason.STORM, Reason.PAUSED, Reason.RELEASING)
 LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
 
 
@@ -71,11 +73,13 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
     refusal = first(BEFORE_LOOK, case, said)
     if refusal is not None and refusal.reason is Reason.STALE_ALERT:
         return _give_up(view, refusal)
+    if (late := _expired(view, case)) is not None:
+        return late
     if refusal is not None:
         return _refuse(view, refusal, rung, said)
     evidence = not (rung.diagnose_first and book.diagnosis) or rung.name in view.ledger.diagnosed
-    if view.world is None and (held := first(HELD_BACK, case, said)) is not None:
-        return _sit_out(view, held, rung, said)
+    if view.world is None and (held := _held_back(case, said)) is not None:
+        return _sit_out(view, case, held, said)
     early = first((settling,), case, said)
     ends = early.earliest or view.now if early else view.now
     if evidence and early is not None and view.now < ends - LEAD:
@@ -141,11 +145,25 @@ def _asked(view: View, case: Case, world: World, answers: Answers) -> Step:
     if asked is None or (asked.rung, asked.attempt, asked.digest) != (rung.name, attempt, digest) or asked.used:
         persons = 2 if view.risks[rung.action] is Risk.DESTRUCTIVE else 1
         return AskApproval(rung, world, digest, view.now + case.book.approve_within, persons, attempt, answers)
-    if view.now >= asked.good_until:
-        waited = human(asked.good_until - asked.asked_at)
-        what = "Approved but not done" if asked.given else "No answer"
-        return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
     return _waits(view, rung, Reason.NEEDS_APPROVAL, answers, asked.good_until)
+
+
+def _expired(view: View, case: Case) -> HandOver | None:
+    """The time to answer is over, whatever forbids it meanwhile: nobody is asked for what cannot be said yes to."""
+    asked = view.ledger.approval
+    if asked is None or asked.used or asked.declined_by or view.now < asked.good_until or not _must_ask(view, case):
+        return None
+    if (asked.rung, asked.attempt) != (case.rung.name, view.ledger.tries(case.rung.name) + 1):
+        return None
+    waited = human(asked.good_until - asked.asked_at)
+    what = "Approved but not done" if asked.given else "No answer"
+    return HandOver("approval_expired", f"{what} within {waited}: {asked.summary}", "RemediationNeedsPeople")
+
+
+def _must_ask(view: View, case: Case) -> bool:
+    """Is it for a person to say yes now? A shadow asks nobody."""
+    mode = mode_of(case.facts, case.book, view.settings.guards)
+    return mode == "approve" or (mode == "auto" and case.must_ask)
 
 
 def _waits(view: View, rung: Rung, why: Reason | None, said: Answers, until: float = math.inf) -> Step:
@@ -183,25 +201,40 @@ def _give_up(view: View, refusal: Refusal) -> Step:
     return HandOver(Reason.STALE_ALERT, f"{refusal.sentence}{said}", "RemediationNeedsPeople")
 
 
-def _sit_out(view: View, refusal: Refusal, rung: Rung, said: Answers) -> Step:
+def _held_back(case: Case, said: Answers) -> Refusal | None:
+    """What holds hundreds at once is asked before the look, which would be made of each of them for nothing.
+
+    Not of one that something else has forbidden: it would be held back again, be the first whose turn it is, be refused
+    for that other thing, and keep all others waiting for ever.
+    """
+    refused = case.ledger.refused
+    elsewhere = refused is not None and refused != "" and refused not in HOLDS
+    return first((storm,) if elsewhere else HELD_BACK, case, said)
+
+
+def _sit_out(view: View, case: Case, refusal: Refusal, said: Answers) -> Step:
     """In a storm, and after it, hundreds wait: no look at each target, only at the rule, so that it comes to an end."""
     if view.rule is None:
         return LookAtRule()
+    if view.rule is Answer.NO and view.ledger.would_act:
+        return Look(case.rung)  # whether it was over by itself, the container says
     if view.rule is Answer.NO:
         return Close("cleared", "The rule is not true any more.")
-    if refusal.reason is Reason.RELEASING and _only_waits(view, rung):
+    if refusal.reason is Reason.RELEASING and _only_waits(view, case):
         return Wait(view.now + STANDING)
-    return _refuse(view, refusal, rung, said)
+    return _refuse(view, refusal, case.rung, said)
 
 
-def _only_waits(view: View, rung: Rung) -> bool:
+def _only_waits(view: View, case: Case) -> bool:
     """Does it wait for a person's answer, or as a shadow that has spoken, and for nothing else?
 
     Then it is in nobody's way, and nobody in its way: refused for others it would take turns with them for ever.
     """
     ledger, asked = view.ledger, view.ledger.approval
-    waits = asked is not None and asked.rung == rung.name and asked.open and view.now < asked.good_until
-    return not ledger.refused and (waits or rung.name in ledger.would_act)
+    if mode_of(case.facts, case.book, view.settings.guards) == "shadow":
+        return not ledger.refused and case.rung.name in ledger.would_act
+    waits = asked is not None and asked.rung == case.rung.name and asked.open
+    return not ledger.refused and waits and _must_ask(view, case)
 
 
 def _refuse(view: View, refusal: Refusal, rung: Rung, said: Answers) -> Step:

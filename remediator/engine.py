@@ -23,6 +23,7 @@ from remediator.errors import Conflict, JournalError
 from remediator.events import Kind
 from remediator.facts import Facts
 from remediator.journal import Claim
+from remediator.journal.watch import STUCK
 from remediator.matching import params_of
 from remediator.people import OwnAlert
 from remediator.planner import next_step
@@ -56,7 +57,6 @@ from remediator.world import World
 
 log = structlog.get_logger(__name__)
 
-STUCK_CLAIMS = 3
 FAILED_WAIT = 5.0  # seconds until an episode that raised is tried again
 UNTOLD_WAIT = 5.0  # seconds until what no Alertmanager took is posted again
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
@@ -101,11 +101,9 @@ class Engine(Acting):
             run = await self.episodes.load(claim)
             if run is None:
                 return await self._fail(claim, "It was written by a newer version, which must go on with it.")
-            if claim.claims >= STUCK_CLAIMS:
-                return await self._stuck(run)
-            due = await self._steps(run)
+            due = await (self._stuck(run) if claim.claims >= STUCK else self._steps(run))
             if run.made_room:
-                await self.journal.wake_next_held()
+                await self._wake_next()
             return due
         except Conflict:
             log.info("episode changed under us, reading it again", episode=claim.episode)
@@ -116,9 +114,16 @@ class Engine(Acting):
             log.exception("episode failed", episode=claim.episode)
             return await self._fail(claim, "The remediator fails on it again and again; see its log.")
 
+    async def _wake_next(self) -> None:
+        """A hint that may be lost: whoever is held back looks again by itself. The episode is given back already."""
+        try:
+            await self.journal.wake_next_held()
+        except JournalError as error:
+            log.warning("whoever is next was not woken", why=str(error))
+
     async def _fail(self, claim: Claim, sentence: str) -> float:
         """Give it back as failed; from the third time on people are told, whatever state it is in."""
-        stuck = claim.claims >= STUCK_CLAIMS
+        stuck = claim.claims >= STUCK
         if stuck:
             name = "RemediationNeedsPeople"
             summary = f"Episode {claim.episode} is stuck: {sentence}"
@@ -131,14 +136,15 @@ class Engine(Acting):
 
     async def _steps(self, run: Run) -> float:
         for _ in range(MAX_STEPS):
-            now = await self.journal.now()
+            now, facts = await self.journal.now(), None
             step = next_step(self._view(run, now, None))
             if isinstance(step, LookAtFacts):
                 facts = await self._facts(run)
                 now = await self.journal.now()
-                step = next_step(self._view(run, now, facts))
             if run.generation != self.episodes.generation:
                 return await self._release(run.episode, now)
+            if facts is not None:
+                step = next_step(self._view(run, now, facts))
             due = await self._perform(run, step, now)
             if due is not None:
                 return due

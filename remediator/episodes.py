@@ -18,10 +18,10 @@ import structlog
 from remediator.actions.base import Settlement
 from remediator.alerts import Alert
 from remediator.clicks import Act, over, second, settled
+from remediator.deciding import HOLDS
 from remediator.errors import Permanent
 from remediator.events import Event, Kind, Unknown
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
-from remediator.journal.watch import HELD_BACK
 from remediator.ledger import Approval, Ledger, fold
 from remediator.matching import Matched, match
 from remediator.ports import Observer
@@ -31,8 +31,21 @@ from remediator.versions import binding
 from remediator.world import Answer, ProofLook, World
 
 log = structlog.get_logger(__name__)
-MAKES_ROOM = frozenset({Kind.REFUSED, Kind.OUTCOME, Kind.SETTLED, Kind.VERDICT, Kind.HANDED_OVER, Kind.CLOSED})
-"""After these it may be another's turn: this one is proven, in the hands of people, or refused for something else."""
+MAKES_ROOM = frozenset(
+    {
+        Kind.OBSERVED,
+        Kind.REFUSED,
+        Kind.WOULD_ACT,
+        Kind.NEEDS_APPROVAL,
+        Kind.ALLOWED,
+        Kind.OUTCOME,
+        Kind.SETTLED,
+        Kind.VERDICT,
+        Kind.HANDED_OVER,
+        Kind.CLOSED,
+    }
+)
+"""After these it may be another's turn: this one is over, proven, with people, or waits for something else."""
 COMMAND = "Command"
 """In the place of an alert's name where a person has asked for it."""
 
@@ -277,7 +290,7 @@ class Episodes:
 
 
 def _makes_room(event: Event) -> bool:
-    return event.kind in MAKES_ROOM and event.data.get("reason") not in HELD_BACK
+    return event.kind in MAKES_ROOM and event.data.get("reason") not in HOLDS
 
 
 def _no_answer(

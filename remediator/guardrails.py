@@ -343,10 +343,10 @@ LIMITS: tuple[Guardrail, ...] = (
     in_doubt,
     busy,
     storm,
-    releasing,
     recurrence,
     cooldown,
     rate_limit,
+    releasing,
     look_stale,
 )
 

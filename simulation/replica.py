@@ -52,9 +52,9 @@ class MortalStore:
         self._store, self._life = store, life
         self.shared = store.shared
 
-    async def write(self, body: Callable[[Tx], T]) -> T:
+    async def write(self, body: Callable[[Tx], T], *, patient: bool = False) -> T:
         await self._life.moment(journal=True)
-        result = await self._store.write(body)
+        result = await self._store.write(body, patient=patient)
         await self._life.moment()
         return result
 

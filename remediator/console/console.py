@@ -242,7 +242,7 @@ class Console:
         if caller is Answer.UNCONFIGURED:
             return self._form(request, to, 503, "No token can be read from its file now, so nobody can log in.")
         if isinstance(caller, Answer):
-            self._api.tries.fail(address)
+            self._api.tries.fail(address, header)
             log.warning("log-in refused", address=address)
             return self._form(request, to, 403, "This is not a token that is valid now.")
         self._api.tries.right(header)

@@ -134,7 +134,7 @@ class Replica:
     ) -> Self:
         """A journal over a store that is open already: several replicas of a simulation share one in memory."""
         self = cls(store, owner, clock, mode, config_digest, lease)
-        await store.write(migrate)
+        await store.write(migrate, patient=True)
         if isinstance(store, PostgresStore) and witness is not None:
             self._witness, self._regressed_hold = Witness(witness), hold_off
             store.on_connect = self._witness.look

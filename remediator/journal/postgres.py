@@ -121,8 +121,8 @@ class PostgresStore:
         """End sessions of replicas that are silent in the middle of a statement, and their locks; returns how many."""
         return await self.read(lambda tx: int(tx.run(_SILENT).scalar_one()))
 
-    async def write(self, body: Body[T]) -> T:
-        return await undisturbed(self._tried(body, commit=True))
+    async def write(self, body: Body[T], *, patient: bool = False) -> T:
+        return await undisturbed(self._tried(body, commit=True, limit=None if patient else BODY_TIMEOUT))
 
     async def read(self, body: Body[T]) -> T:
         return await undisturbed(self._tried(body, commit=False))
@@ -134,12 +134,12 @@ class PostgresStore:
         with contextlib.suppress(TimeoutError):  # a network that hangs must not hold up the end of the process
             await asyncio.wait_for(self._engine.dispose(), CONNECT_TIMEOUT)
 
-    async def _tried(self, body: Body[T], *, commit: bool) -> T:
+    async def _tried(self, body: Body[T], *, commit: bool, limit: float | None = BODY_TIMEOUT) -> T:
         """Until it is committed or certainly not; the last error says which."""
         again = False
         for last in (*[False] * (TRIES - 1), True):
             try:
-                return await self._once(body, again=again, commit=commit)
+                return await self._once(body, again=again, commit=commit, limit=limit)
             except Unknown as error:
                 again = True
                 if last:
@@ -156,13 +156,13 @@ class PostgresStore:
             await asyncio.sleep(0.05)
         raise AssertionError("the last try returns or raises")
 
-    async def _once(self, body: Body[T], *, again: bool, commit: bool) -> T:
+    async def _once(self, body: Body[T], *, again: bool, commit: bool, limit: float | None) -> T:
         """One try on one connection. Raises Unknown when COMMIT was sent and its answer is not known."""
         connection = await asyncio.wait_for(self._engine.connect(), 3 * CONNECT_TIMEOUT)
         raw = await connection.get_raw_connection()
         driver: asyncpg.Connection = raw.driver_connection
         try:
-            result = await _limited(connection.run_sync(self._body, body, again), driver, BODY_TIMEOUT)
+            result = await _limited(connection.run_sync(self._body, body, again), driver, limit)
             if commit:
                 raw.info.pop("warning", None)
                 await _commit(connection, driver)
@@ -233,7 +233,7 @@ def _listen(connection: Any, record: Any) -> None:
     connection.driver_connection.add_log_listener(keep)
 
 
-async def _limited(work: Coroutine[Any, Any, T], driver: asyncpg.Connection, seconds: float) -> T:
+async def _limited(work: Coroutine[Any, Any, T], driver: asyncpg.Connection, seconds: float | None) -> T:
     """Await `work`; when it takes too long, drop the connection under it, never cancel it."""
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait({task}, timeout=seconds)

@@ -71,7 +71,7 @@ class SQLiteStore:
             await self.close()
             raise
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, patient: bool = False) -> T:  # noqa: ARG002 - here each one is
         return await self._in(self._writer, body)
 
     async def read(self, body: Body[T]) -> T:

@@ -30,8 +30,10 @@ class Store(Protocol):
     shared: bool
     broken: str | None
 
-    async def write(self, body: Body[T]) -> T:
+    async def write(self, body: Body[T], *, patient: bool = False) -> T:
         """Run `body` in a transaction and commit it durably.
+
+        patient  it may take as long as it takes: a change of tables that hold years
 
         What the body raises rolls back and is raised. Raises JournalError when the database cannot do it, also
         when the result of COMMIT stays unknown after `body` was tried again on a fresh connection.

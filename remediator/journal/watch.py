@@ -16,7 +16,7 @@ from sqlalchemy import Select, and_, bindparam, case, exists, func, or_, select,
 from remediator.events import OWN, Event, Kind
 from remediator.facts import RECURRENCE_WINDOW
 from remediator.journal import lines
-from remediator.journal.tables import charges, demotions, episodes, events, pauses, storms
+from remediator.journal.tables import charges, demotions, episodes, events, pauses, storms, work
 from remediator.journal.transaction import INTENT_LOCK, Tx, plain
 from remediator.journal.values import Demotion, Promoted, Storm
 from remediator.reasons import Reason
@@ -27,7 +27,11 @@ LOOK_BACK = 20
 """Episodes of a runbook that its budget may look at."""
 RELEASE_WITHIN = 86400.0
 """Seconds after its end in which a storm or a pause still orders what it held back."""
-HELD_BACK = (Reason.STORM.value, Reason.PAUSED.value, Reason.RELEASING.value)
+STUCK = 3
+"""Claims without anything new after which an episode is stuck."""
+MOVED_WITHIN = 120.0
+"""Seconds after the end of a pause of all in which what it held back has been decided again. Who is refused as paused
+later than that is under a narrower pause, and not to be waited for."""
 
 firing = and_(episodes.c.closed_at.is_(None), episodes.c.firing, episodes.c.runbook.is_not(None))
 """Open episodes that fire and have a runbook: what a storm is made of."""
@@ -213,12 +217,21 @@ _RECENT = (
     .limit(LOOK_BACK)
 )
 _SEVERITY = func.coalesce(episodes.c.severity, "P9")
-_HELD = (
-    select(episodes.c.episode, episodes.c.label, _SEVERITY.label("severity"), episodes.c.opened_at)
-    .where(firing, episodes.c.opened_at < bindparam("since"), episodes.c.refused.in_(HELD_BACK))
-    .order_by(_SEVERITY, episodes.c.opened_at, episodes.c.episode)
-    .limit(1)
-)
+_STUCK = exists().where(work.c.episode == episodes.c.episode, work.c.claims >= STUCK)
+
+
+def _held(*reasons: Reason) -> Select[Any]:
+    """The most severe of those that wait for this; none that fails again and again, as its turn would never end."""
+    return (
+        select(episodes.c.episode, episodes.c.label)
+        .where(firing, episodes.c.refused.in_([reason.value for reason in reasons]), ~_STUCK)
+        .order_by(_SEVERITY, episodes.c.opened_at, episodes.c.episode)
+        .limit(1)
+    )
+
+
+_HELD = _held(Reason.STORM, Reason.RELEASING)
+_HELD_OR_PAUSED = _held(Reason.STORM, Reason.RELEASING, Reason.PAUSED)
 _UNPROVEN = (
     select(charges.c.episode)
     .join(episodes, episodes.c.episode == charges.c.episode)
@@ -232,17 +245,11 @@ _UNPROVEN = (
     )
     .limit(1)
 )
-_NEXT = (
-    select(episodes.c.episode)
-    .where(firing, episodes.c.refused == Reason.RELEASING.value)
-    .order_by(_SEVERITY, episodes.c.opened_at, episodes.c.episode)
-    .limit(1)
-)
 
 
 def next_held(tx: Tx) -> str | None:
     """The most severe episode that waits for its turn after a storm or a pause, None when none does."""
-    row = tx.row(_NEXT)
+    row = tx.row(_HELD)
     return None if row is None else str(row.episode)
 
 
@@ -265,7 +272,7 @@ def states(tx: Tx, now: float, episode: str, runbook: str, row: Any) -> States:
     return States(
         storm=_phrase(last) if last is not None and last.ended_at is None else None,
         storm_overridden=last is not None and _overridden(last),
-        releasing=_releasing(tx, since, episode) if since > now - RELEASE_WITHIN else None,
+        releasing=_releasing(tx, since > now - MOVED_WITHIN, since, episode) if since > now - RELEASE_WITHIN else None,
         demoted=row.demoted,
         recent=tuple(bool(one.fixed) for one in tx.rows(_RECENT, {"book": runbook})) if runbook else (),
         fixed_lately=row.fixed_lately,
@@ -277,9 +284,9 @@ def _phrase(last: Any) -> str:
     return f"since {began:%Y-%m-%d %H:%M:%S} UTC, up to {last.most} episodes at once"
 
 
-def _releasing(tx: Tx, since: float, episode: str) -> str | None:
+def _releasing(tx: Tx, just_over: bool, since: float, episode: str) -> str | None:
     """While anything that was held back waits: one at a time, proved before the next, the most severe first."""
-    held = tx.row(_HELD, {"since": since})
+    held = tx.row(_HELD_OR_PAUSED if just_over else _HELD)
     if held is None:
         return None
     unproven = tx.row(_UNPROVEN, {"since": since, "episode": episode})

@@ -106,7 +106,7 @@ def test_a_decline_is_no_restart(asking: Remediator, engine: SickService) -> Non
     assert say(asking, "ada", "decline", asked["id"], digest=asked["digest"], reason="I am on it").status == 202
     asking.wait_reason("declined", began)
     assert asking.post(ENGINE)
-    assert say(asking, "bob", "approve", asked["id"], digest=asked["digest"]).status == 404
+    assert say(asking, "bob", "approve", asked["id"], digest=asked["digest"]).status == 409
     time.sleep(3)
     assert engine.effects == 0
 

@@ -41,6 +41,7 @@ trap 'exit 0' TERM; sleep 2147483647 & wait
 ERRORS = f"""
 echo "2026-11-28 INFO all is well"
 echo '{{"level": "error", "msg": "no session", "token": "{CANARY}"}}' >&2
+sleep 0.3  # the engine dates a line when it has read it, and it reads the two outputs side by side
 for n in $(seq 1 5); do echo "ERROR check $n failed"; done
 trap 'exit 0' TERM; sleep 2147483647 & wait
 """

@@ -234,7 +234,7 @@ async def test_whoever_is_next_is_woken(journal: Journal) -> None:
         for name, severity, refused in (
             ("mild", "P3", "releasing"),
             ("severe", "P1", "releasing"),
-            ("first", "P0", "storm"),
+            ("muted", "P0", "muted"),
         )
     }
     for episode in found.values():
@@ -257,3 +257,30 @@ async def test_the_end_of_a_storm_wakes_all(journal: Journal) -> None:
     await sql(journal, f"UPDATE storms SET calm_since = calm_since - {CALM}")
     assert await journal.turn_storm(LIMIT, CALM) is None
     assert sorted(claim.episode for claim in await journal.claim(10)) == sorted(episodes)
+
+
+async def test_nobody_waits_for_who_cannot_go(journal: Journal) -> None:
+    """An episode under a narrower pause, or one that fails again and again, is not whose turn it is."""
+    for name, severity in (("under its own pause", "P0"), ("stuck", "P1")):
+        reason = "paused" if severity == "P0" else "storm"
+        await firing(journal, name, severity, reason)
+    mild = await firing(journal, "mild", "P3", "storm")
+    pause = await journal.pause("all", "ada", "because", None)
+    await journal.resume(pause, "ada")
+    assert "under its own pause" in ((await journal.facts(mild, BOOK, RESOURCE)).releasing or "")
+    await sql(journal, "UPDATE pauses SET ended_at = ended_at - 121, since = since - 200")
+    assert "stuck" in ((await journal.facts(mild, BOOK, RESOURCE)).releasing or "")
+    await sql(
+        journal, "UPDATE work SET claims = 3 WHERE episode = (SELECT episode FROM episodes WHERE label = 'stuck')"
+    )
+    assert (await journal.facts(mild, BOOK, RESOURCE)).releasing is None
+
+
+async def test_a_severe_one_that_comes_later_goes_first(journal: Journal) -> None:
+    """What fires only after the end of the pause takes its place by its severity, not behind all that waited."""
+    mild = await firing(journal, "mild", "P3", "releasing")
+    pause = await journal.pause("all", "ada", "because", None)
+    await journal.resume(pause, "ada")
+    severe = await firing(journal, "severe", "P1", "releasing")
+    assert (await journal.facts(severe, BOOK, RESOURCE)).releasing is None
+    assert severe in ((await journal.facts(mild, BOOK, RESOURCE)).releasing or "")

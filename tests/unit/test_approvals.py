@@ -220,14 +220,27 @@ def test_who_only_waits_is_not_refused_for_others() -> None:
     """A question, or a shadow's word, is in nobody's way; refused for others, two of them took turns for ever."""
     others: dict[str, Any] = {"facts": facts(releasing="episode e0 goes first"), "world": None, "rule": Answer.YES}
     shadow = History().diagnosed().add(Kind.WOULD_ACT, NOW - 60, rung="mild", digest="")
-    for history in (asked(), shadow):
-        assert step(history, **others) == Wait(NOW + 60)
+    in_shadow = others | {"facts": facts(releasing="episode e0 goes first", strictest_mode="shadow")}
+    for history, seen in ((asked(), others), (shadow, in_shadow)):
+        assert step(history, **seen) == Wait(NOW + 60)
         history.add(Kind.REFUSED, NOW - 30, reason="releasing", sentence="s", earliest=None, rung="mild")
-        assert isinstance(step(history, **others), Refuse)
-    for history in (answered(asked()), asked(NOW - 1801)):
-        refuse = step(history, **others)
-        assert isinstance(refuse, Refuse), "it could be done, or be over, and waits for its turn"
+        assert isinstance(step(history, **seen), Refuse)
+    in_auto = others | {"book": book(mode="auto")}
+    for history, seen in ((answered(asked()), others), (asked(), in_auto), (shadow, in_auto)):
+        refuse = step(history, **seen)
+        assert isinstance(refuse, Refuse), "it could be done, and waits for its turn"
         assert refuse.refusal.reason is Reason.RELEASING
+
+
+@pytest.mark.parametrize("forbids", [{"paused": ("all by ada: x",)}, {"storm": "since noon"}, {"releasing": "e0"}])
+def test_a_question_is_over_in_time_whatever_forbids_it(forbids: dict[str, Any]) -> None:
+    """People are told that nobody answered, not at the end of the pause or the storm."""
+    for history in (asked(NOW - 1801), answered(asked(NOW - 1801))):
+        over = step(history, facts=facts(**forbids), world=None)
+        assert isinstance(over, HandOver)
+        assert over.reason == "approval_expired"
+    in_shadow = facts(**forbids, strictest_mode="shadow")
+    assert not isinstance(step(asked(NOW - 1801), facts=in_shadow, world=None), HandOver), "a shadow asks nobody"
 
 
 def test_a_storm_lasts_beyond_the_number_that_made_it() -> None:

@@ -218,24 +218,35 @@ def test_what_is_told_stays_while_its_page_renews_itself() -> None:
 def test_tries_are_counted_by_address_and_forgotten() -> None:
     clock = _Clock()
     counted = tries.Tries(clock)
-    for _ in range(tries.TRIES):
+    for number in range(tries.TRIES):
         assert counted.wait("a", "Bearer x") == 0.0
-        counted.fail("a")
+        counted.fail("a", str(number))
     assert counted.wait("a", "Bearer x") == tries.WINDOW
     assert counted.wait("b", "Bearer x") == 0.0
     clock.now += tries.WINDOW
     assert counted.wait("a", "Bearer x") == 0.0
     for number in range(tries.MOST_ADDRESSES + 10):
-        counted.fail(str(number))
+        counted.fail(str(number), "Bearer x")
     assert len(counted._failed) == tries.MOST_ADDRESSES
+
+
+def test_the_same_wrong_token_again_is_one_guess() -> None:
+    """A script with an old token does not lock out whoever comes from the same address."""
+    counted = tries.Tries(_Clock())
+    for _ in range(10 * tries.TRIES):
+        counted.fail("a", "Bearer old")
+    assert counted.wait("a", "Bearer new") == 0.0
+    for number in range(tries.TRIES - 1):
+        counted.fail("a", str(number))
+    assert counted.wait("a", "Bearer new") == tries.WINDOW
 
 
 def test_a_token_that_was_right_before_is_looked_at() -> None:
     """And no other one; so many are known, the latest."""
     counted = tries.Tries(_Clock())
     counted.right("Bearer good")
-    for _ in range(tries.TRIES):
-        counted.fail("a")
+    for number in range(tries.TRIES):
+        counted.fail("a", str(number))
     assert (counted.wait("a", "Bearer good"), counted.wait("a", None)) == (0.0, tries.WINDOW)
     for number in range(tries.MOST_KNOWN):
         counted.right(str(number))

@@ -320,3 +320,40 @@ def test_what_has_stood_in_the_way_for_long_is_asked_less_often(since: float, un
     other = next_step(view(history, world=world(causes=("DatabaseDown",)), book=book(stale_after=9000)))
     assert isinstance(other, Refuse)
     assert (other.refusal.reason, other.until) == (Reason.BLOCKED_BY_CAUSE, NOW + 15)
+
+
+def test_who_is_forbidden_by_something_else_is_looked_at_as_before() -> None:
+    """Held back before the look it would be the first in turn again, be forbidden again, and keep all others waiting."""
+    others = facts(releasing="episode e0 goes first")
+    for reason, first in (
+        ("blocked_by_cause", Look),
+        ("muted", Look),
+        ("releasing", LookAtRule),
+        ("storm", LookAtRule),
+    ):
+        history = (
+            History().diagnosed().add(Kind.REFUSED, NOW - 20, reason=reason, sentence="s", earliest=None, rung="mild")
+        )
+        assert isinstance(next_step(view(history, facts=others)), first), reason
+    blocked = (
+        History()
+        .diagnosed()
+        .add(Kind.REFUSED, NOW - 20, reason="blocked_by_cause", sentence="s", earliest=None, rung="mild")
+    )
+    still = next_step(view(blocked, facts=others, world=world(causes=("DatabaseDown",))))
+    assert isinstance(still, Refuse)
+    assert still.refusal.reason is Reason.BLOCKED_BY_CAUSE
+    freed = next_step(view(blocked, facts=others, world=world()))
+    assert isinstance(freed, Refuse)
+    assert freed.refusal.reason is Reason.RELEASING
+    cooling = next_step(view(blocked, facts=facts(releasing="e0", last_effect_at=NOW - 10), world=world()))
+    assert isinstance(cooling, Refuse)
+    assert cooling.refusal.reason is Reason.COOLDOWN, "whose turn it is, is the last thing to be asked"
+
+
+def test_a_shadow_whose_rule_is_over_looks_before_it_says_so() -> None:
+    """While it is held back too: whether it was over by itself, the container says."""
+    others = facts(releasing="episode e0 goes first", strictest_mode="shadow")
+    spoken = History().diagnosed().add(Kind.WOULD_ACT, NOW - 60, rung="mild", digest="")
+    assert isinstance(next_step(view(spoken, facts=others, rule=Answer.NO)), Look)
+    assert isinstance(next_step(view(History(), facts=others, rule=Answer.NO)), Close)
