@@ -41,20 +41,26 @@ class Clicks:
     journal: Journal
     seconds: Callable[[], float] = time.monotonic
     _told: dict[str | None, deque[float]] = field(default_factory=dict)
+    _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def refused(self, act: Act, of: str, name: str | None, who: str, error: Mapping[str, str]) -> None:
         """`name` is the token's, None for a shared one; `who` is what the journal calls him. Never raises."""
         if not self._may(name):
             log.warning("too many refused clicks to journal", act=act, of=of[:64], who=who, code=error["code"])
             return
+        telling = asyncio.create_task(self._tell(act, of, who, error))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        # Not cancelled when it takes longer: a transaction is never cut, so a cancellation would wait for its end too.
+        await asyncio.wait({telling}, timeout=WAIT)
+
+    async def _tell(self, act: Act, of: str, who: str, error: Mapping[str, str]) -> None:
         try:
-            async with asyncio.timeout(WAIT):
-                episode = await self._episode(act, of)
-                told = NotTaken(uuid.uuid4().hex, act, of, episode, who, error["code"], error["message"])
-                await self.journal.not_taken(told)
-        except (JournalError, TimeoutError) as failed:  # the answer is no all the same
-            why = str(failed) or f"no answer within {WAIT:g} s"
-            log.error("refused click is not in the journal", act=act, who=who, code=error["code"], why=why)
+            episode = await self._episode(act, of)
+            told = NotTaken(uuid.uuid4().hex, act, of, episode, who, error["code"], error["message"])
+            await self.journal.not_taken(told)
+        except JournalError as failed:  # the answer is no all the same
+            log.error("refused click is not in the journal", act=act, who=who, code=error["code"], why=str(failed))
 
     def _may(self, name: str | None) -> bool:
         """Names are those of tokens, so that there are few."""

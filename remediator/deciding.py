@@ -49,8 +49,9 @@ from remediator.steps import (
 )
 from remediator.world import Answer, World
 
-LONG = 300.0  # seconds
+LONG = 300.0  # seconds for which the same reason has stood, after which it is asked once a minute
 HOLDS = (Reason.STORM, Reason.PAUSED, Reason.RELEASING)
+"""What holds back many at once, until it is over and each one's turn comes."""
 LEAD = 2.0  # seconds before the end of the settle time at which the last look begins
 
 
@@ -207,8 +208,7 @@ def _held_back(case: Case, said: Answers) -> Refusal | None:
     Not of one that something else has forbidden: it would be held back again, be the first whose turn it is, be refused
     for that other thing, and keep all others waiting for ever.
     """
-    refused = case.ledger.refused
-    elsewhere = refused is not None and refused != "" and refused not in HOLDS
+    elsewhere = case.ledger.refused and case.ledger.refused not in HOLDS
     return first((storm,) if elsewhere else HELD_BACK, case, said)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from remediator.api import ANSWER_TIMEOUT
+from remediator.clicks import WAIT
 from tests.integration import test_clicks as of_clicks
 from tests.integration import test_console as of_console
 from tests.support.http_side import Side, serve
@@ -80,3 +81,20 @@ test_of_two_at_once_the_second_is_told = of_clicks.test_of_two_that_came_at_once
 test_a_doubt_is_settled_once = of_clicks.test_a_doubt_is_settled_once_and_the_second_word_is_told
 test_a_click_is_told_once = of_clicks.test_a_click_is_told_once_though_its_owner_died_in_between
 test_two_replicas_tell_at_once = of_clicks.test_two_replicas_tell_at_once
+
+
+async def test_a_no_does_not_wait_for_a_frozen_server(
+    tmp_path: Path, database: Database, postgres_server: PostgresServer
+) -> None:
+    """The person has his answer in time; what the journal did not take then, it takes when it comes back."""
+    with TcpProxy(postgres_server.port) as proxy:
+        url = database.dsn().replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        async with serve(tmp_path, journal_url=url) as side:
+            proxy.freeze()
+            began = time.monotonic()
+            assert await of_clicks.send(side, of_clicks.VERA, "/storm/end", reason="x") == 403
+            assert WAIT - 0.5 < time.monotonic() - began < WAIT + 1
+            proxy.thaw()
+            async with asyncio.timeout(20):
+                while not await of_clicks.told(side):
+                    await asyncio.sleep(0.2)
