@@ -34,6 +34,7 @@ class Alerting:
         self.fired: dict[Alert, float] = {}
         self.deliver: Callable[[bytes, tuple[Alert, ...]], None] = lambda body, alerts: None
         self.told: Callable[[Alert, float], None] = lambda alert, since: None
+        self.reminded: Callable[[Alert], None] = lambda alert: None
         self.older: dict[str, float] = {}
         """Service -> seconds by which its next alert began earlier than it did."""
         self._true: dict[tuple[int, Alert], float] = {}
@@ -59,6 +60,7 @@ class Alerting:
                 self._send(alert, "resolved", self.fired.pop(alert))
             elif t - self._sent.get(alert, t) > REPEAT:
                 self._send(alert, "firing", self.fired[alert])
+                self.reminded(alert)
 
     def _evaluate(self, server: SimPrometheus, t: float) -> None:
         true = {(rule, name): None for rule in RULES for name in server.names(rule)}  # in order, as a set is not

@@ -69,7 +69,7 @@ class Persons:
         """Alerts that would have called a person without the remediator, and those that still did."""
         self.pause: Callable[[str, float], None] = lambda scope, lasts: None
         self.over: Callable[[Case], None] = lambda case: None
-        alerting.told = self.told
+        alerting.told, alerting.reminded = self.told, self.reminded
         for incident in world.story.incidents:
             world.clock.at(incident.at, partial(self.begin, incident))
 
@@ -229,11 +229,27 @@ class Persons:
         case.called = True
         self.world.clock.at(self.world.t + case.respond, partial(self._come, case))
 
+    def reminded(self, alert: Alert) -> None:
+        """It still fires, and nobody is on the way: who is on call comes for what ails the service by now."""
+        case = self._ailing(alert[1])
+        if case is not None and not self.world.silenced(alert[1], self.world.t):
+            case.called = True
+            self.world.clock.at(self.world.t + case.respond, partial(self._come, case))
+
+    def _ailing(self, service: str) -> Case | None:
+        """The incident that a service suffers from and for which nobody has been called yet."""
+        number = self.world.services[service].owner
+        case = self.cases.get(number) if number is not None else None
+        return None if case is None or case.called else case
+
     def _come(self, case: Case) -> None:
         """The person is there, and works on it if it is still ill."""
         ill = [each for each in self.world.services.values() if each.owner == case.incident.number]
         if not ill:
             case.called = False  # a later alert of the same incident calls again
+            if (other := self._ailing(case.incident.service)) is not None:
+                other.called = True  # the alert never stopped, so nobody was called for what came next: it is seen now
+                self._come(other)
             return
         for service in ill:
             if case.incident.number % 3:
