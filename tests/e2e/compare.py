@@ -233,7 +233,8 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
     `end`: of the history, UNIX seconds; what only one side has is not missed shortly before it.
 
     Once one episode rests on what is not known, later ones of its runbook or its target may have limits, holds and ends there
-    that they do not have here: they are told as unknown as well, also where only one side has them.
+    that they do not have here: they are told as unknown as well, also where only one side has them. So is one that fired
+    together with it and differs: which of the two comes first is chance, and the other one then finds its target taken.
     """
     found = Compared()
     left = list(here)
@@ -246,6 +247,7 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
             found.unknown[one.name] = why
         return not why
 
+    differ: list[tuple[One, list[str]]] = []
     for one in there:
         mine = next((each for each in left if _same(one, each, apart)), None)
         if mine is not None:
@@ -258,10 +260,17 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
             continue
         equal, why, wrong = beside(one.steps, mine.steps, apart, end)
         found.equal += equal
-        found.wrong += [f"{one.name}: {each}" for each in wrong]
+        if wrong:
+            differ.append((one, wrong))
         if why:
             found.unknown[one.name] = why
             parted.append((one, why))
+    for one, wrong in differ:
+        rests = next((why for other, why in parted if _side_by_side(one, other, apart)), "")
+        if rests:
+            found.unknown[one.name] = rests
+        else:
+            found.wrong += [f"{one.name}: {each}" for each in wrong]
     found.unknown |= {each.name: "silences" for each in left if each.inhibited}
     missed = [each for each in left if each.fired_at < end - apart and not each.inhibited and known(each)]
     found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in missed]
@@ -269,7 +278,15 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
 
 
 def _touched(one: One, other: One) -> bool:
-    return one.fired_at > other.fired_at and (one.runbook == other.runbook or one.target == other.target)
+    return one.fired_at > other.fired_at and _shares_limits(one, other)
+
+
+def _side_by_side(one: One, other: One, apart: float) -> bool:
+    return abs(one.fired_at - other.fired_at) <= apart and _shares_limits(one, other)
+
+
+def _shares_limits(one: One, other: One) -> bool:
+    return one.runbook == other.runbook or one.target == other.target
 
 
 def _same(one: One, other: One, apart: float) -> bool:

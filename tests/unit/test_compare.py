@@ -187,3 +187,19 @@ def test_episodes_are_found_by_alert_target_and_time() -> None:
     earlier = replace(later, fired_at=50.0)
     for there, here in (([earlier, held], [one]), ([held], [earlier, one])):
         assert len(compared(there, here, APART).wrong) == 1
+
+
+def test_two_that_fire_together_may_come_in_either_order() -> None:
+    """Shadow holds no target; here the first one holds it and the second one waits. Which is first is chance."""
+    busy = One("Busy", "service=a", "cpu", 100.0, steps((4, "would_act cancel"), (10, "closed cleared")))
+    slow = replace(busy, alert="Slow")
+    first = replace(slow, steps=steps((4, "intent cancel"), (12, "verdict fixed"), (13, "closed fixed")))
+    second = replace(busy, steps=steps((4, "refused target_busy"), (10, "closed cleared")))
+    for there in ([busy, slow], [slow, busy]):
+        found = compared(there, [second, first], APART)
+        assert found.wrong == []
+        assert found.unknown == {slow.name: "mode", busy.name: "mode"}
+    alone = replace(second, target="service=b", runbook="other")
+    there = [replace(busy, target="service=b", runbook="other"), slow]
+    assert len(compared(there, [alone, first], APART).wrong) == 1, "another target's is no excuse"
+    assert len(compared([busy], [second], APART).wrong) == 1, "nothing was done beside it"
