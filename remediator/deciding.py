@@ -99,6 +99,8 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
         return Close("cleared", refusal.sentence, _restarted(view.ledger, rung, view.world))
     if refusal.reason is Reason.RECURRENCE:
         return HandOver("recurrence", refusal.sentence, "RemediationRecurs")
+    if refusal.reason is Reason.RELEASING and _only_waits(view, case):
+        return Wait(view.now + STANDING)
     return _refuse(view, _not_after(refusal, early), rung, said)
 
 

@@ -26,6 +26,8 @@ SLACK = 2.0  # seconds
 HOUR, DAY, WEEK = 3600.0, 86400.0, 7 * 86400.0
 TOLD_WITHIN = 1200.0  # seconds: a doubt waits out deadlines and lives through faults of the journal before it is told
 ALIVE = 1000.0  # seconds after an answer in which a process that dies may not have written it
+MOST_REFUSALS = 240
+"""Of one episode in an hour: about one in each round of 15 seconds."""
 GUARDS = settings(Path("/nonexistent")).guards
 BOOK = BOOKS[0]
 """The runbooks have the same limits."""
@@ -264,6 +266,16 @@ def answers_kept(played: Played) -> Iterator[str]:
             yield f"at {t:.0f} s the target said that {attempt[:8]} is done, and nothing was written"
 
 
+def writes_no_more_than_it_says(played: Played) -> Iterator[str]:
+    """What forbids an episode to go on is written when it changes, and does not change all the time."""
+    for episode, events in played.episodes.items():
+        at = [event.at for event in events if event.kind in (Kind.REFUSED, Kind.ALLOWED)]
+        for first, last in zip(at, at[MOST_REFUSALS:], strict=False):
+            if 0.0 <= last - first < HOUR:
+                yield f"episode {episode[:8]}: {MOST_REFUSALS} refusals within an hour, from {first - START:.0f} s on"
+                break
+
+
 def recurrence_stops(played: Played) -> Iterator[str]:
     """The same fix of one target so many times in a week is a ticket, not one more fix."""
     fixes: dict[tuple[str, str], list[float]] = {}
@@ -442,6 +454,7 @@ ALL_INVARIANTS: tuple[Invariant, ...] = (
     no_effect_in_doubt,
     settled_in_time,
     answers_kept,
+    writes_no_more_than_it_says,
     recurrence_stops,
     held_off,
     proof_from_samples,

@@ -223,6 +223,8 @@ def test_who_only_waits_is_not_refused_for_others() -> None:
     in_shadow = others | {"facts": facts(releasing="episode e0 goes first", strictest_mode="shadow")}
     for history, seen in ((asked(), others), (shadow, in_shadow)):
         assert step(history, **seen) == Wait(NOW + 60)
+        looked = {name: value for name, value in seen.items() if name != "world"}
+        assert step(history, **looked) == Wait(NOW + 60), "nor after the look that ended what had forbidden it"
         history.add(Kind.REFUSED, NOW - 30, reason="releasing", sentence="s", earliest=None, rung="mild")
         assert isinstance(step(history, **seen), Refuse)
     in_auto = others | {"book": book(mode="auto")}
