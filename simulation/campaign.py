@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 
 import structlog
 
@@ -34,8 +35,10 @@ class Task:
         return draw(self.seed, self.incidents, self.seconds)
 
 
+@cache
 def quiet() -> None:
-    """Let the remediator's log say nothing, and look for cycles of garbage seldom: there are few."""
+    """Once in a process: the remediator's log says nothing, and cycles of garbage are looked for seldom."""
+    gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(CRITICAL))
