@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from remediator.events import Kind, Verdict
-from remediator.ledger import Attempt, Ledger
+from remediator.ledger import Attempt, Ledger, fold
 from remediator.world import Health
 from simulation.books import ALL, ASKS_BOOK, BOOKS, DOWN, settings
 from simulation.clock import START
@@ -116,13 +116,16 @@ def evidence_before(played: Played) -> Iterator[str]:
 
 def only_our_alerts(played: Played) -> Iterator[str]:
     """Only alerts of our environment and of the runbook's job are acted upon, and none that is too old."""
-    for ledger, attempt in attempts(played).values():
-        labels = ledger.alert.labels
-        if labels.get("environment") != "production" or labels.get("job") != "platform":
-            yield f"episode {ledger.episode[:8]}: acted on {dict(labels)}"
-        age = attempt.at - ledger.alert.starts_at
-        if age > BOOK.stale_after + 30.0:
-            yield f"episode {ledger.episode[:8]}: acted on an alert of {age:.0f} s ago"
+    for episode, events in played.episodes.items():
+        for number, event in enumerate(events):
+            if event.kind is not Kind.INTENT:
+                continue
+            alert = fold(events[:number]).alert
+            if alert.labels.get("environment") != "production" or alert.labels.get("job") != "platform":
+                yield f"episode {episode[:8]}: acted on {dict(alert.labels)}"
+            age = event.at - alert.starts_at
+            if age > BOOK.stale_after + 30.0:
+                yield f"episode {episode[:8]}: acted on an alert of {age:.0f} s ago"
 
 
 def settled_first(played: Played) -> Iterator[str]:

@@ -252,6 +252,9 @@ class Play:
         self.clock.at(self.clock.t + lasts, over)
 
     def _file(self, fault: Fault) -> None:
+        """Somebody puts the file there; while it is there, nobody puts it there once more."""
+        if any(file.exists() for file in self.files):
+            return
         for file in self.files:
             file.touch()
         self.world.pauses.append(("all", Span(self.clock.t)))

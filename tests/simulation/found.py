@@ -23,5 +23,25 @@ FOUND: dict[str, Story] = {
             Fault(wrong=Wrong.FREEZE, at=1598657.3390023145, lasts=366.07085974554263, where=0, much=49.0),
         ),
     ),
+    "an old alert joined an episode after its last attempt: the invariant took it for the one that was acted on": Story(
+        22,
+        1,
+        1400000.0,
+        (
+            Incident(number=71, sort=Sort.RETURNS, service="search", at=1202127.6339560929, lasts=92.95644409994046),
+            Incident(number=72, sort=Sort.STALE, service="search", at=1202269.1336339416, lasts=9744.745162495057),
+        ),
+        (),
+    ),
+    "two put the pause file there: it went with the first of them, and the world took it to be there still": Story(
+        29,
+        2,
+        10800.0,
+        (Incident(number=1, sort=Sort.CURED, service="mail", at=1000.0, lasts=0.0),),
+        (
+            Fault(wrong=Wrong.PAUSE_FILE, at=900.0, lasts=900.0, where=1),
+            Fault(wrong=Wrong.PAUSE_FILE, at=960.0, lasts=300.0, where=0),
+        ),
+    ),
 }
 """Why -> story."""
