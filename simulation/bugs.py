@@ -362,14 +362,14 @@ def _never_only_waits(_: Any) -> Any:
     return lambda view, case: False
 
 
-ASKED = frozenset({Sort.ASKS})
-ALONE = frozenset({Wrong.PROMETHEUS_LAGS, Sort.HEALS})
-LOST = frozenset({Wrong.ANSWER_LOST, Wrong.CALL_LOST, Wrong.CALL_HANGS, Wrong.SILENT})
-FORGETTING = frozenset({Wrong.ANSWER_LOST, Wrong.GATE_RESTARTED, Wrong.SILENT})
+ASKED: frozenset[Sort | Wrong] = frozenset({Sort.ASKS})
+ALONE: frozenset[Sort | Wrong] = frozenset({Wrong.PROMETHEUS_LAGS, Sort.HEALS})
+LOST: frozenset[Sort | Wrong] = frozenset({Wrong.ANSWER_LOST, Wrong.CALL_LOST, Wrong.CALL_HANGS, Wrong.SILENT})
+FORGETTING: frozenset[Sort | Wrong] = frozenset({Wrong.ANSWER_LOST, Wrong.GATE_RESTARTED})
 GUARDRAILS: dict[str, Collection[Sort | Wrong]] = {
     "stale": {Sort.STALE},
     "settling": {Sort.HEALS},
-    "rule": {Sort.HEALS, Sort.FLAPS},
+    "rule": {Wrong.PROMETHEUS_LAGS, Sort.CURED},
     "clock_skew": {Wrong.PROMETHEUS_SKEWED},
     "blocked_by": {Sort.CAUSE},
     "muted": {Sort.SILENCED},
@@ -399,7 +399,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("lost_is_failed", "a lost answer is called failed", put(Engine, "_execute", _lost_is_failed), LOST),
     Mutant("lost_is_done", "a lost answer is called done", put(Engine, "_execute", _lost_is_done), LOST),
     Mutant("call_again", "a lost answer is asked for by a second call", put(Engine, "_execute", _twice), LOST),
-    Mutant("no_start_by", "the gate is not told `start_by`", put(Engine, "_execute", _no_start_by)),
+    Mutant("no_start_by", "the gate is not told `start_by`", put(Engine, "_execute", _no_start_by), {Wrong.FREEZE}),
     Mutant("no_outcome", "outcomes are not written", put(Engine, "_outcome", _no_outcome)),
     Mutant("no_evidence", "nothing is captured before a restart", _steps(_without_evidence), {Wrong.NO_EVIDENCE}),
     Mutant("some_evidence", "evidence that could not be read is enough", _incomplete_is_enough, {Wrong.NO_EVIDENCE}),
@@ -407,7 +407,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("settled_at_once", "a doubt is settled before its time is over", put(planner, "_doubt", _not_waiting), LOST),
     Mutant("no_trace", "no trace is called not done", put(SimRestart, "settle", _no_trace_is_not_done), FORGETTING),
     Mutant("never_done", "every doubt is called not done", put(SimRestart, "settle", _always_not_done), LOST),
-    Mutant("empty_proof", "a proof without samples counts as good", put(proofs, "_unknown", _empty_is_good)),
+    Mutant(
+        "empty_proof",
+        "a proof without samples counts as good",
+        put(proofs, "_unknown", _empty_is_good),
+        {Wrong.PROMETHEUS_RESTARTED},
+    ),
     Mutant("unknown_proof", "an unknown round of proof counts as good", put(verification, "state", _unknown_is_good)),
     Mutant("no_hold", "the first good round proves it", _judge(_no_hold)),
     Mutant("one_prometheus", "one Prometheus is enough for a yes", put(rules, "agree", _any_server), ALONE),

@@ -38,7 +38,7 @@ class Sort(StrEnum):
     STORM = "many at once, one cause"
     EXPORTER = "the exporter is wrong, the service is well"
     CUT_OFF = "only we cannot reach it, users can"
-    FOREIGN = "an alert of staging"
+    FOREIGN = "an alert of staging; at times ours is ill as well"
     STALE = "an alert of hours ago"
     SILENCED = "silenced, people work on it"
     DEPLOYED = "a deployment is under way"
@@ -100,7 +100,7 @@ class Wrong(StrEnum):
 
 
 HEAVY = {Wrong.CRASH: 6, Wrong.FREEZE: 4, Wrong.ANSWER_LOST: 3, Wrong.CALL_LOST: 2, Wrong.STEP: 2}
-OFTEN = 20
+OFTEN = 60
 """How many times as often what a hunt is about comes."""
 TWO = frozenset({Wrong.PROMETHEUS_LAGS, Wrong.PROMETHEUS_SKEWED})
 """Servers that are wrong one at a time: no two of them tell the same lie."""
