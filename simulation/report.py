@@ -99,6 +99,8 @@ def text(found: Figures) -> str:
             "",
             "## By class of incident",
             "",
+            *_how_to_read(whole["rows"], total),
+            "",
             *_classes(whole["rows"]),
             "",
             "## The stories that gained least, and what stopped it",
@@ -151,6 +153,19 @@ def _in_all(found: Figures, total: Row) -> list[str]:
         f"| Messages of its own to people | {whole['pages']:,} |",
         f"| CPU time | {whole['seconds']:,.0f} s |",
         f"| Kinds of faults around the incidents | {len(Wrong)} |",
+    ]
+
+
+def _how_to_read(rows: dict[str, Any], total: Row) -> list[str]:
+    unseen = Row(**rows[Sort.CUT_OFF.name])
+    return [
+        f"**On a well target** {total.false} times: {unseen.false} of them where {Sort.CUT_OFF.value},",
+        "so that Prometheus, the exporter and the remediator's own probe all called it down, and only somebody",
+        "elsewhere could have known better. The others got well by themselves in the seconds between look and restart.",
+        "",
+        "**Saved** is negative where a restart could not help: people came after the remediator had tried, had proved",
+        "that it did not help, and had handed over. **Missed** are those that something forbade until people had ended",
+        "them, often a fault around them: a Prometheus that was away, a pause, a limit that was used up.",
     ]
 
 
