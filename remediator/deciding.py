@@ -20,6 +20,7 @@ from remediator.guardrails import (
     bounds,
     first,
     mode_of,
+    releasing,
     settling,
     stale,
     storm,
@@ -67,7 +68,7 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
         settings=view.settings,
         facts=view.facts,
         world=view.world,
-        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED or _target_asks(view.world),
+        must_ask=rung.approval or view.risks[rung.action] in ALWAYS_ASKED or _target_asks(view, rung),
         approved=_approval(view, rung) is not None,
     )
     said: Answers = {}
@@ -90,9 +91,15 @@ def decide(view: View, book: Runbook, rung: Rung) -> Step:
     if rung.same_target and not same(view.ledger.last, view.world):
         why = f"The rung before acted on something else than {rung.name} would: the cause is another one."
         return HandOver("another_cause", why, "RemediationNeedsPeople")
-    refusal = first(AFTER_LOOK, case, said) or first(bounds(case), case, said)
+    limits = bounds(case)
+    refusal = first(AFTER_LOOK, case, said) or first(
+        tuple(rule for rule in limits if rule is not releasing), case, said
+    )
     if refusal is None and not evidence:
         return Diagnose(rung)
+    if refusal is None and releasing in limits and not _no_stands(view, case):
+        # Last of all: whoever cannot go would be first in turn, be refused again, and keep all others waiting.
+        refusal = first((releasing,), case, said)
     if refusal is None:
         return Hold(ends) if early else _allowed(view, case, view.world, said)
     if refusal.reason is Reason.RULE_CLEARED:
@@ -180,9 +187,20 @@ def _declined(view: View, rung: Rung) -> bool:
     return asked is not None and asked.rung == rung.name and asked.declined_by is not None
 
 
-def _target_asks(world: World | None) -> bool:
-    """Does the target itself say that a person must agree, to what it would lose for instance?"""
-    return world is not None and world.preview is not None and bool(world.preview.asks)
+def _no_stands(view: View, case: Case) -> bool:
+    """A person's no is the answer, whose turn it may be; a shadow says what it would do all the same."""
+    return _declined(view, case.rung) and mode_of(case.facts, case.book, view.settings.guards) != "shadow"
+
+
+def _target_asks(view: View, rung: Rung) -> bool:
+    """Does the target itself say that a person must agree, to what it would lose for instance?
+
+    Before the look it does where it did when the question that still waits was asked.
+    """
+    if view.world is not None:
+        return view.world.preview is not None and bool(view.world.preview.asks)
+    asked = view.ledger.approval
+    return asked is not None and asked.target_asked and asked.open and asked.rung == rung.name
 
 
 def _approval(view: View, rung: Rung) -> Approval | None:

@@ -238,7 +238,9 @@ class Engine(Acting):
             case Allowed(rung, waits):
                 await self.episodes.append(run, Kind.ALLOWED, {"rung": rung.name, "waits": waits} | said)
             case AskApproval(rung, world, digest, good_until, persons, attempt):
+                asks = world.preview is not None and bool(world.preview.asks)
                 asked = {"digest": digest, "good_until": good_until, "persons": persons, "try": attempt}
+                asked |= {"target_asked": asks}
                 await self.episodes.append(run, Kind.NEEDS_APPROVAL, self._proposal(rung, world) | asked | said)
 
     async def _record_proof(self, run: Run, step: RecordProof) -> float | None:

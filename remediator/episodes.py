@@ -175,7 +175,7 @@ class Episodes:
                 continue
             alert = Alert.from_json(data)
             idle.append(row.id)
-            if alert.status != run.ledger.last_delivery or alert.labels != run.ledger.alert.labels:
+            if _is_news(alert, run.ledger):
                 index = EpisodeIndex(run.ledger.runbook, severity_of(alert), alert.status == "firing")
                 await self.append(run, Kind.OBSERVED, {"alert": alert.as_json()}, takes=idle, index=index)
                 idle = []
@@ -291,6 +291,16 @@ class Episodes:
 
 def _makes_room(event: Event) -> bool:
     return event.kind in MAKES_ROOM and event.data.get("reason") not in HOLDS
+
+
+def _is_news(alert: Alert, ledger: Ledger) -> bool:
+    """Fires or stopped firing, is another one of the same target, or the same one says something else.
+
+    Two that stand for one target are told over again each minute, in turns: neither is news for ever.
+    """
+    if alert.status != ledger.last_delivery or alert.fingerprint not in ledger.heard:
+        return True
+    return alert.fingerprint == ledger.alert.fingerprint and alert.labels != ledger.alert.labels
 
 
 def _no_answer(

@@ -346,8 +346,8 @@ LIMITS: tuple[Guardrail, ...] = (
     recurrence,
     cooldown,
     rate_limit,
-    releasing,
     look_stale,
+    releasing,
 )
 
 

@@ -75,6 +75,7 @@ class Approval:
     id       of the event that asked
     persons  how many different people must say yes
     used     the attempt that consumed it; None while it has not been used
+    target_asked  the target itself wants a person's yes, not the runbook or the mode alone
     """
 
     id: str
@@ -88,6 +89,7 @@ class Approval:
     resource: str
     summary: str
     items: tuple[Mapping[str, Any], ...] = ()
+    target_asked: bool = False
     approved_by: tuple[str, ...] = ()
     declined_by: str | None = None
     reason: str = ""
@@ -124,6 +126,8 @@ class Ledger:
     `would_act_digest` is of what the latest would-be action was about, "" in a journal that does not tell it;
     `refused_at` is when the present reason was first given, `first_seen` when the first delivery was stored,
     `taken_over_at` when the present owner took it from another: it waits a doubt's whole duration from then.
+    `heard` has the fingerprint of every alert that it stands for: a pair of servers or an instance label gives several,
+    and `alert` is the latest of them, with the oldest beginning of those that fire together.
     """
 
     episode: str
@@ -131,6 +135,7 @@ class Ledger:
     alert: Alert
     first_seen: float
     last_delivery: str
+    heard: frozenset[str] = frozenset()
     target: Mapping[str, str] = field(default_factory=dict)
     runbook: str | None = None
     digest: str | None = None
@@ -201,6 +206,7 @@ def _open(event: Event) -> Ledger:
         alert=alert,
         first_seen=data.get("received_at", event.at),
         last_delivery=alert.status,
+        heard=frozenset({alert.fingerprint}),
         target=data.get("target", {}),
         runbook=data.get("runbook"),
         digest=data.get("digest"),
@@ -211,7 +217,12 @@ def _open(event: Event) -> Ledger:
 
 def _observed(ledger: Ledger, event: Event) -> Ledger:
     alert = Alert.from_json(event.data["alert"])
-    return replace(ledger, last_delivery=alert.status, alert=alert if alert.status == "firing" else ledger.alert)
+    heard = ledger.heard | {alert.fingerprint}
+    if alert.status != "firing":
+        return replace(ledger, last_delivery=alert.status, heard=heard)
+    if ledger.last_delivery == "firing":
+        alert = replace(alert, starts_at=min(alert.starts_at, ledger.alert.starts_at))
+    return replace(ledger, last_delivery=alert.status, heard=heard, alert=alert)
 
 
 def _claimed(ledger: Ledger, event: Event) -> Ledger:
@@ -258,6 +269,7 @@ def _needs_approval(ledger: Ledger, event: Event) -> Ledger:
         resource=data["resource"],
         summary=data["summary"],
         items=tuple(data.get("items", ())),
+        target_asked=data.get("target_asked", False),
     )
     return replace(ledger, approvals=(*ledger.approvals, approval), refused=None)
 

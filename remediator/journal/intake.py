@@ -19,7 +19,7 @@ from remediator.journal.values import InboxRow, Routed
 PREFIX = 4096  # bytes of a dead letter that are kept: enough to see what it was
 CAUSE = 64  # characters
 PRUNED = 5000  # rows forgotten in one transaction: a sweep must not hold up the intake
-UNRANKED = 2  # as P2, until the episode's severity is known
+UNRANKED = 1  # as P1, until the episode's severity is known: it may be one, and a person's command is no less
 
 _INSERT = inbox.insert()
 _UNROUTED = (

@@ -195,13 +195,16 @@ def _phrase(pause: Pause) -> str:
 def intend(tx: Tx, owner: str, intent: Event, asked: Asked, decide: Decide) -> Refusal | None:
     """The intent's transaction. A refusal means that nothing was written and the caller rolls back.
 
-    On a second try the lock has waited for the first one's end, whichever it was.
+    On a second try the lock has waited for the first one's end, whichever it was. Raises Conflict when another owns
+    the episode, or a person's word waits for it: nothing is begun after a no, as long as it was acknowledged before.
     """
     tx.lock(INTENT_LOCK)
     if tx.again and not _absent(tx, intent):
         return None
     found = facts(tx, asked)
     lines.owned(tx, owner, intent.episode)
+    if work.answered(tx, intent.episode):
+        raise Conflict(f"episode {intent.episode}: a person said something that is to be read first")
     refusal = decide(found)
     if refusal is not None:
         return refusal

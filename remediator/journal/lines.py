@@ -151,6 +151,8 @@ def append(tx: Tx, owner: str, what: Append) -> float | None:
     take(tx, what.takes)
     if what.index is not None:
         work.rank(tx, of, what.index.severity)
+    if what.events and all(event.kind is Kind.CLAIMED for event in what.events):
+        return None  # that somebody took it over is no progress: whatever kills each owner must be told at last
     if not what.close:
         return work.progress(tx, of, what.due_at)
     if work.pending(tx, of):

@@ -19,13 +19,15 @@ LONGEST_WAIT = 3600.0
 """Seconds. Nothing waits longer without a look: a time from a clock that was wrong must not freeze an episode."""
 RANKS = {"P0": 0, "P1": 1, "P2": 2, "P3": 3, "P4": 4}
 
+AGEING = 60.0
+"""Seconds that one level of severity is worth: who has waited longer by so much goes first, so none starves."""
 _DUE = (
     select(work.c.episode, work.c.owner, work.c.epoch, work.c.claims)
     .where(
         work.c.due_at <= bindparam("now"),
         or_(work.c.owner.is_(None), work.c.lease_until <= bindparam("now"), work.c.owner == bindparam("mine")),
     )
-    .order_by(work.c.rank, work.c.due_at, work.c.episode)
+    .order_by(work.c.due_at + AGEING * work.c.rank, work.c.episode)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -53,6 +55,9 @@ _RENEW = (
 )
 _HELD = select(work.c.owner, work.c.nudged, work.c.claims).where(work.c.episode == bindparam("of")).with_for_update()
 _PENDING = select(exists().where(inbox.c.episode == bindparam("of"), inbox.c.processed_at.is_(None)))
+_ANSWERED = select(
+    exists().where(inbox.c.episode == bindparam("of"), inbox.c.processed_at.is_(None), inbox.c.kind == "click")
+)
 _RELEASE = (
     update(work)
     .where(work.c.episode == bindparam("of"))
@@ -83,7 +88,8 @@ _LAPSE = update(work).where(work.c.owner.is_not(None)).values(lease_until=0.0)
 
 
 def claim(tx: Tx, owner: str, lease: float, held: Collection[str], most: int) -> list[Claim]:
-    """Take what is due, free or lapsed, the most severe first; never what this process still works on.
+    """Take what is due, free or lapsed, the most severe first unless another one waits for long; never what this
+    process still works on.
 
     A second try also takes what the first one may have claimed.
     """
@@ -114,6 +120,11 @@ def owner_of(tx: Tx, episode: str) -> tuple[bool, str | None]:
 def pending(tx: Tx, episode: str) -> bool:
     """Is there an inbox row that nobody has taken? Only sure after the work row was locked, see `release`."""
     return bool(tx.run(_PENDING, {"of": episode}).scalar())
+
+
+def answered(tx: Tx, episode: str) -> bool:
+    """Has a person said something that nobody has taken? Only sure after the work row was locked, see `release`."""
+    return bool(tx.run(_ANSWERED, {"of": episode}).scalar())
 
 
 def bounded(due_at: float, now: float) -> float:

@@ -307,6 +307,47 @@ class TestWork:
         assert [claim.episode for claim in await journal.claim(2)] == [found["b"], found["c"]]
         assert [claim.episode for claim in await journal.claim(2)] == [found["a"]]
 
+    async def test_nobody_waits_for_ever(self, journal: Journal) -> None:
+        """The most severe first, but for what has waited a minute longer for each level between them."""
+        found = {}
+        for key, severity in (("a", "P3"), ("b", "P1"), ("c", "P1")):
+            found[key] = await opened(journal, key)
+            index = EpisodeIndex(BOOK, severity)
+            await journal.append([event(found[key], 2, Kind.REFUSED)], index=index)
+        now = await journal.now()
+        for key, waited in (("a", 2 * 60 + 20), ("b", 10), ("c", 30)):
+            await journal.release(found[key], now - waited)
+        assert [claim.episode for claim in await journal.claim(1)] == [found["c"]]
+        assert [claim.episode for claim in await journal.claim(1)] == [found["a"]]
+        assert [claim.episode for claim in await journal.claim(1)] == [found["b"]]
+
+    async def test_taking_over_alone_is_no_progress(self, journal: Journal) -> None:
+        """Whatever ended each owner is counted on; anything else that is written is progress."""
+        episode = await opened(journal)
+        await journal.release(episode, 0.0)
+        assert [claim.claims for claim in await journal.claim(1)] == [1]
+        await journal.append([event(episode, 2, Kind.CLAIMED)])
+        await journal.release(episode, 0.0, failed=True)
+        [claim] = await journal.claim(1)
+        assert claim.claims == 2
+        await journal.append([event(episode, 3, Kind.REFUSED)])
+        await journal.release(episode, 0.0, failed=True)
+        [claim] = await journal.claim(1)
+        assert claim.claims == 1
+
+    async def test_a_persons_word_that_waits_comes_before_the_intent(self, journal: Journal) -> None:
+        """A no that was acknowledged during the look: nothing is charged, and the episode is to be read again."""
+        episode = await opened(journal)
+        await journal.click(episode, b'{"kind": "decline"}')
+        new = intent(episode, 2, await journal.now())
+        with pytest.raises(Conflict, match="read first"):
+            await journal.intend(new, runbook=BOOK, resource=RESOURCE, decide=allow)
+        assert (await journal.facts(episode, BOOK, RESOURCE)).all_day == 0
+        rows = await journal.inbox(episode)
+        await journal.append([event(episode, 2, Kind.DECLINED)], takes=[row.id for row in rows])
+        new = intent(episode, 3, await journal.now())
+        assert await journal.intend(new, runbook=BOOK, resource=RESOURCE, decide=allow) is None
+
     async def test_what_is_claimed_is_not_claimed_again(self, journal: Journal) -> None:
         """Neither by another nor by the same; released, it is due at its time and its epoch has grown."""
         episode = await opened(journal)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from remediator.actions.base import Call, Outcome, Result
 from remediator.engine import Engine
 from remediator.events import Event, Kind
 from remediator.journal import Routed
+from remediator.ledger import fold
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.webhook import split
@@ -107,6 +110,48 @@ async def test_an_episode_that_no_replica_can_take_reaches_people(tmp_path: Path
     assert set(told) == {("RemediationNeedsPeople", row.episode)}
     assert len(told) >= 4
     assert "newer version" in world.pages[-1].summary
+    assert world.effects == []
+
+
+async def test_two_alerts_of_one_target_are_no_news_for_ever(tmp_path: Path) -> None:
+    """A pair of servers tells of one target under two fingerprints, again each minute: the journal does not grow by it."""
+    world = sick(silenced=ALWAYS)
+    body = json.loads(world.body("engine", "firing"))
+    (alert,) = body["alerts"]
+    body["alerts"] = [
+        {**alert, "labels": {**alert["labels"], "replica": name}, "fingerprint": name * 16} for name in ("a", "b")
+    ]
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        lengths = []
+        for _ in range(90):
+            await journal.store([("delivery", json.dumps(body).encode())])
+            await live(world, engine, world.clock.now() + 60)
+            (row,) = await journal.open_episodes()
+            lengths.append(len(await journal.events(row.episode)))
+        ledger = fold(await journal.events(row.episode))
+    assert ledger.handed_over == Reason.STALE_ALERT
+    assert lengths[-1] == lengths[-20], "it was handed over long ago"
+    assert len([event for event in world.events if event.kind is Kind.OBSERVED]) <= 3
+    assert {"a" * 16, "b" * 16} <= ledger.heard
+
+
+async def test_what_kills_every_process_reaches_people(tmp_path: Path) -> None:
+    """Nobody lives to say that it failed: the claims are counted, and the fourth life tells people before it looks."""
+
+    class Gone(BaseException):
+        """The process ends here."""
+
+    class Deadly(SimSight):
+        async def look(self, *_: Any, **__: Any) -> World:
+            raise Gone
+
+    world = sick()
+    for _ in range(6):
+        with suppress(Gone):
+            async with process(world, tmp_path / "j.db") as (engine, _journal):
+                engine.sight = Deadly(world, engine.actions["restart_service"])  # type: ignore[arg-type]
+                await live(world, engine, world.clock.now() + 120)
+    assert [page.alertname for page in world.pages][:1] == ["RemediationNeedsPeople"]
     assert world.effects == []
 
 

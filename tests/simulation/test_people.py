@@ -20,7 +20,7 @@ from remediator.ledger import fold
 from remediator.reasons import Reason
 from remediator.telling import STANDING
 from remediator.watch import Watch
-from simulation.small_world import START, SimPeople, SimService, SimWorld
+from simulation.small_world import START, SimPeople, SimService, SimSight, SimWorld
 from tests.simulation.test_engine import sick
 from tests.simulation.test_simulation import BOOK, live, process
 
@@ -49,6 +49,30 @@ def told(world: SimWorld, name: str) -> list[bool]:
 
 def kinds(world: SimWorld, kind: Kind) -> list[Event]:
     return [event for event in world.events if event.kind is kind]
+
+
+async def test_a_no_during_the_look_is_read_before_the_intent(tmp_path: Path) -> None:
+    """The mode has risen to auto, so that nobody needs to be asked any more, and just then somebody declines."""
+    world = sick()
+
+    class Looking(SimSight):
+        async def look(self, *asked: Any, **more: Any) -> Any:
+            found = await super().look(*asked, **more)
+            if not kinds(world, Kind.DECLINED) and not said:
+                said.append(world.clock.now())
+                await say(journal, "decline")
+            return found
+
+    said: list[float] = []
+    async with asking(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 300)
+        engine.sight = Looking(world, engine.actions["restart_service"])  # type: ignore[arg-type]
+        await journal.heartbeat("auto")
+        await journal.nudge()
+        await live(world, engine, START + 420)
+    assert len(said) == 1
+    assert len(kinds(world, Kind.DECLINED)) == 1
+    assert world.effects == []
 
 
 async def test_nothing_is_done_before_a_person_says_yes_and_once_after(tmp_path: Path) -> None:

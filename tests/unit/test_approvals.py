@@ -234,6 +234,31 @@ def test_who_only_waits_is_not_refused_for_others() -> None:
         assert refuse.refusal.reason is Reason.RELEASING
 
 
+def test_a_no_stands_whose_turn_it_may_be() -> None:
+    """Declined after its look, it is not refused for others, which would put it first in turn."""
+    declined = answered(asked(), Kind.DECLINED, reason="not now")
+    declined.add(Kind.REFUSED, NOW - 4, reason="declined", sentence="s", earliest=None, rung="mild")
+    refuse = step(declined, facts=facts(releasing="episode e0 goes first"))
+    assert isinstance(refuse, Refuse)
+    assert refuse.refusal.reason is Reason.DECLINED
+
+
+def test_a_question_that_only_the_target_wants_waits_and_ends_as_any_other() -> None:
+    """In auto, before the look that would say so once more: not refused for others, and over in time."""
+    others: dict[str, Any] = {"facts": facts(releasing="episode e0 goes first"), "world": None, "rule": Answer.YES}
+    in_auto = others | {"book": book(mode="auto")}
+    assert step(asked(target_asked=True), **in_auto) == Wait(NOW + 60)
+    asks = world(preview=preview(asks=("it would lose sessions",)))
+    digest = digest_of(MILD, asks)
+    assert step(asked(target_asked=True, digest=digest), **(in_auto | {"world": asks})) == Wait(NOW + 60)
+    for forbids in ({"paused": ("all by ada: x",)}, {"storm": "since noon"}, {"releasing": "e0"}):
+        over = step(asked(NOW - 1801, target_asked=True), **(in_auto | {"facts": facts(**forbids)}))
+        assert isinstance(over, HandOver), forbids
+        assert over.reason == "approval_expired"
+    yes = step(answered(asked(target_asked=True)), **in_auto)
+    assert isinstance(yes, Refuse), "it could be done, and waits for its turn"
+
+
 @pytest.mark.parametrize("forbids", [{"paused": ("all by ada: x",)}, {"storm": "since noon"}, {"releasing": "e0"}])
 def test_a_question_is_over_in_time_whatever_forbids_it(forbids: dict[str, Any]) -> None:
     """People are told that nobody answered, not at the end of the pause or the storm."""

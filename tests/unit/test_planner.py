@@ -351,6 +351,16 @@ def test_who_is_forbidden_by_something_else_is_looked_at_as_before() -> None:
     assert cooling.refusal.reason is Reason.COOLDOWN, "whose turn it is, is the last thing to be asked"
 
 
+def test_whoever_cannot_go_is_not_first_in_turn() -> None:
+    """What evidence or a person's no forbids is asked before whose turn it is: refused for others it took turns with them."""
+    others = facts(releasing="episode e0 goes first")
+    blind = History().add(Kind.REFUSED, NOW - 15, reason="no_evidence", sentence="s", earliest=None, rung="mild")
+    assert isinstance(next_step(view(blind, facts=others, world=world())), Diagnose)
+    slow = next_step(view(History().diagnosed(), facts=others, world=world(looked_at=NOW - 60)))
+    assert isinstance(slow, Refuse)
+    assert slow.refusal.reason is Reason.LOOK_STALE
+
+
 def test_a_shadow_whose_rule_is_over_looks_before_it_says_so() -> None:
     """While it is held back too: whether it was over by itself, the container says."""
     others = facts(releasing="episode e0 goes first", strictest_mode="shadow")
