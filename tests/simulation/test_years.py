@@ -376,3 +376,14 @@ def test_the_page_says_what_the_figures_say(tmp_path: Path, capsys: pytest.Captu
     assert report.headline(figures) in " ".join(capsys.readouterr().err.split())
     assert "| nobody is asked | `asked_first` | 1 | 1 |" in page.read_text()
     assert all(f"| `{rule.__name__}` |" in page.read_text() for rule in ALL_INVARIANTS)
+
+
+def test_the_table_of_planted_bugs_joins_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into what is there already, which stays."""
+    page = tmp_path / "trust.md"
+    figures = made(incidents=3)
+    report.save(page, figures)
+    monkeypatch.setattr(mutants, "MUTANTS", [bug for bug in mutants.MUTANTS if bug.name == "never_asked"])
+    assert mutants.main(["--stories", "3", "--processes", "1", "--report", str(page)]) == 0
+    assert report.read(page)["total"] == figures["total"]
+    assert "1 of 1 are caught" in page.read_text()
