@@ -13,9 +13,11 @@ import json
 import logging
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 import yaml
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     complain = Console(stderr=True, highlight=False, markup=False, emoji=False)
     with _quiet(), _interruptible():
         try:
+            if options.html:
+                _writable(options.html)
             asked = _asked(options)
             report = _run(asked, complain)
             _write(options, report)
@@ -109,8 +113,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _writable(page: Path) -> None:
+    """Asked before the history is, which takes minutes. Raises Unusable."""
+    if page.is_dir():
+        raise Unusable(2, f"--html {page}: is a folder.", "Name a file in it.")
+    if not page.parent.is_dir():
+        raise Unusable(2, f"--html {page}: there is no folder {page.parent}.", "Make it, or name another file.")
+    try:
+        if page.exists():
+            page.open("r+").close()
+        else:
+            tempfile.TemporaryFile(dir=page.parent).close()
+    except OSError as error:
+        raise Unusable(2, f"--html {page}: cannot be written: {error.strerror}.", "Name another file.") from error
+
+
+def _demand_url(said: str) -> None:
+    """Raises Unusable for what is given as --prometheus and is no address."""
+    try:
+        found = urlsplit(said)
+        sound = found.scheme in ("http", "https") and bool(found.hostname)
+    except ValueError:  # a bracket that is not closed
+        sound = False
+    if not sound:
+        raise Unusable(2, f"--prometheus: {said!r} is no URL; write http://host:9090.")
+
+
 def _asked(options: argparse.Namespace) -> Asked:
     """The options as values. Raises Unusable."""
+    if options.prometheus:
+        _demand_url(options.prometheus)
     try:
         settings = load(options.config) if options.config else _plain(options)
         folder = options.runbooks or (settings.runbooks if options.config else Path("runbooks"))

@@ -32,8 +32,9 @@ from prepctl.diagnoses.asking import CONFIG, Config, load
 from prepctl.errors import Exit, Failure
 from remediator.durations import human
 
-EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready); 2 wrong usage, or a file
-that is wrong; 3 the one that is asked cannot be reached or cannot answer now; 4 the token does not let in."""
+EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready), or a drill or a promise that did not
+hold; 2 wrong usage, or a file that is wrong, or cannot be read or written; 3 the one that is asked does not answer, or
+cannot answer now; 4 the token does not let in; 130 Ctrl-C; 141 who read the output has gone."""
 FOLLOW = 1.0  # seconds between two questions of `journal:tail --follow`
 WHOLE_ID = re.compile("[0-9a-f]{32}")
 

@@ -20,7 +20,7 @@ from remediator.actions import registry
 from remediator.actions.base import Preview
 from remediator.alerts import Alert, label_hash
 from remediator.durations import human
-from remediator.errors import ConfigError
+from remediator.errors import ConfigError, Fault
 from remediator.events import Event, Kind
 from remediator.facts import Facts, calm
 from remediator.ledger import fold
@@ -51,8 +51,12 @@ BASE: Mapping[str, Any] = {
 
 def read(file: Path) -> Rehearsal:
     """A test file with its runbooks. Raises ConfigError with every fault."""
+    data = mapping(text_of(file, str(file)), str(file), "a file of tests")
+    if "ladder" in data and "tests" not in data:
+        remedy = "its tests are files of their own: runbooks/tests/*.test.yml"
+        raise ConfigError([Fault(str(file), "is a runbook and no file of tests", remedy)])
     try:
-        found = shape.TestFile.model_validate(mapping(text_of(file, str(file)), str(file), "a file of tests"))
+        found = shape.TestFile.model_validate(data)
     except ValidationError as error:
         raise ConfigError(faults(error, str(file))) from error
     paths = [(file.parent / name, name) for name in found.runbook_files]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +41,13 @@ def check(folder: Path, beside: Beside) -> Iterator[str]:
         raise Failure(Exit.USAGE, f"{folder} is not a folder.", "Give the folder that holds the *.yml runbooks.")
     if beside.live and beside.config is None:
         raise Failure(Exit.USAGE, "--live needs to know what to look at.", "Give --config FILE, the remediator's own.")
-    try:
+    with _blaming(f"--config {beside.config}; the remediator would not start with it"):
         settings = load_settings(beside.config) if beside.config else None
-        interval = settings.prometheus.scrape_interval if settings else beside.scrape_interval
+    interval = settings.prometheus.scrape_interval if settings else beside.scrape_interval
+    with _blaming(f"{folder}; the remediator would not start with these"):
         books = load(folder, ACTIONS, DIAGNOSES, interval)
+    with _blaming(f"--rules {beside.rules}"):
         rules = alert_rules.read(beside.rules) if beside.rules else None
-    except ConfigError as error:
-        said = many(len(error.faults), "fault")
-        raise _failure(Exit.USAGE, f"{said} in {folder}; the remediator would not start with these", error) from error
     faults = [Fault(str(path), "is not loaded", "name it *.yml") for path in sorted(folder.glob("*.yaml"))]
     for book in books:
         faults += obstacles.of_rules(book, rules) if rules else ()
@@ -60,6 +60,15 @@ def check(folder: Path, beside: Beside) -> Iterator[str]:
         alerts = ", ".join(book.match.alertnames)
         yield f"{book.name}: {alerts}; {ladder}; proof holds {human(book.proof.hold)}; at most {book.mode}"
     yield f"Well formed: {many(len(books), 'runbook')}."
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Faults are those of this file or folder, and of no other that was given."""
+    try:
+        yield
+    except ConfigError as error:
+        raise _failure(Exit.USAGE, f"{many(len(error.faults), 'fault')} in {what}", error) from error
 
 
 def _demand(code: Exit, faults: Sequence[Fault], said: str) -> None:

@@ -58,6 +58,9 @@ def check_merge(file: Path, root: Path, environment: str) -> Iterator[str]:
         raise Failure(Exit.USAGE, f"{file} is not UTF-8.") from error
     except yaml.YAMLError as error:
         raise Failure(Exit.USAGE, f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict) or "route" not in data:
+        do = "Give the whole merged file, with its `route`."
+        raise Failure(Exit.USAGE, f"{file} is no configuration of Alertmanager: it has no `route`.", do)
     alerts = merge.label_sets(rules, table, environment)
     found = merge.check(data, table, alerts)
     yield from (str(finding) for finding in found)

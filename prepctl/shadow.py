@@ -68,6 +68,7 @@ def of_file(
 
 def _events(file: Path) -> Iterator[Event]:
     """Events of a newer program are left out: their episodes are then not whole, and counted."""
+    do = "Give what `prepctl journal:export` wrote."
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
@@ -80,10 +81,11 @@ def _events(file: Path) -> Iterator[Event]:
                 except ValidationError as error:
                     first = error.errors()[0]
                     why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-                    do = "Give what `prepctl journal:export` wrote."
                     raise Failure(Exit.USAGE, f"{file}, line {number} is no event: {why}.", do) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(Exit.USAGE, f"{file} cannot be read: {error}.") from error
+    except OSError as error:
+        raise Failure(Exit.USAGE, f"--journal: {file} cannot be read: {error.strerror}.", do) from error
+    except UnicodeDecodeError as error:
+        raise Failure(Exit.USAGE, f"--journal: {file} is not UTF-8.", do) from error
 
 
 def lines(found: Mapping[str, Json]) -> Iterable[Text]:

@@ -23,9 +23,19 @@ def generate(file: Path, severity: Path | None) -> str:
     try:
         objectives, times = load(file, severity)
     except SloError as error:
+        _demand_read(error)
         said = many(len(error.faults), "fault")
         raise Failure(Exit.USAGE, f"{said} in {file}:\n" + "\n".join(f"  {fault}" for fault in error.faults)) from error
     return rule_file(groups(objectives, times), file.name)
+
+
+def _demand_read(error: SloError) -> None:
+    """Raises Failure, in the system's words and not its numbers, when a file could not even be read."""
+    where, cause = error.faults[0].where, error.__cause__
+    if isinstance(cause, OSError):
+        raise Failure(Exit.USAGE, f"{where} cannot be read: {cause.strerror}.") from error
+    if isinstance(cause, UnicodeDecodeError):
+        raise Failure(Exit.USAGE, f"{where} is not UTF-8.") from error
 
 
 def place(file: Path) -> Path:

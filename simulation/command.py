@@ -1,7 +1,8 @@
 """`prepctl simulate`: years of incidents through the real remediator, and what must never be.
 
-Exit code 0 when no promise was broken, 1 when one was, 2 for wrong usage. The seed of a failing story is printed,
-and the smallest story that still fails; the same seed replays it exactly.
+Exit code 0 when no promise was broken, 1 when one was, 2 for wrong usage or a page that cannot be
+written. The seed of a failing story is printed, and the smallest story that still fails; the same seed replays it
+exactly.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from simulation import campaign, report
 from simulation.campaign import Task
-from simulation.measures import Result, together, wilson
+from simulation.measures import Result, time_of, together, whole_minutes, wilson
 from simulation.shrink import shrink
 from simulation.story import A_YEAR, YEAR, Fault, Incident, Sort, Story
 
@@ -34,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "Nothing is touched: no server, no journal of yours.",
         epilog="A year is a seed; the same seed gives the same year. Exit code 1: a promise was broken.",
     )
-    found.add_argument("--years", type=float, metavar="N", help="how many years (default 1); a part of one is shorter")
+    found.add_argument(
+        "--years", type=_number, metavar="N", help="how many years, whole ones (default 1); a part of one is shorter"
+    )
     found.add_argument("--seed", type=int, default=1, metavar="S", help="of the first year; each further one adds 1")
     found.add_argument("--incidents", type=int, metavar="N", help=f"at least, {A_YEAR} a year, instead of --years")
     found.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="side by side")
@@ -44,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
         "--report", type=Path, metavar="FILE.md", help="write the page, and its figures as JSON beside it"
     )
     return found
+
+
+def _number(said: str) -> float:
+    try:
+        return float(said)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{said!r} is no number; write 1 or 0.5") from error
 
 
 def tasks_of(options: argparse.Namespace) -> list[Task]:
@@ -63,7 +73,9 @@ def tasks_of(options: argparse.Namespace) -> list[Task]:
         raise ValueError("--years must be between 0.02 (a week) and 10000")
     if years < 1:
         return [Task(options.seed, max(1, round(A_YEAR * years)), YEAR * years)]
-    return [Task(options.seed + number, A_YEAR, YEAR) for number in range(round(years))]
+    if years != int(years):
+        raise ValueError(f"--years: above 1 only whole years, not {years:g}")
+    return [Task(options.seed + number, A_YEAR, YEAR) for number in range(int(years))]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,14 +100,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     else:
         out.print(table(whole), summary(whole, results))
-    if options.report is not None:
-        report.write(options.report, results)
-        errors.print(f"Written: {options.report} and {report.figures_of(options.report)}. For README:")
-        errors.print(report.headline(report.read(options.report)), soft_wrap=True, markup=False)
+    written = options.report is None or _written(options.report, results, errors)
     failing = [result for result in results if result.violations]
     for result in failing[:SHOWN]:
         _tell(errors, result, next(task for task in tasks if task.seed == result.seed), options.no_shrink)
+    if not written:
+        return 2
     return 1 if failing else 0
+
+
+def _written(page: Path, results: Sequence[Result], errors: Console) -> bool:
+    """The page, or a word why there is none: the folder may have gone, or the disk be full, while the years passed."""
+    try:
+        report.write(page, results)
+    except (OSError, ValueError) as error:
+        said = f"{error.filename or page} cannot be written: {error.strerror}" if isinstance(error, OSError) else error
+        errors.print(f"{said}.", style="bold red", soft_wrap=True, markup=False)
+        return False
+    errors.print(f"Written: {page} and {report.figures_of(page)}. For README:", soft_wrap=True, markup=False)
+    errors.print(report.headline(report.read(page)), soft_wrap=True, markup=False)
+    return True
 
 
 def _results(tasks: Sequence[Task], processes: int, errors: Console) -> list[Result]:
@@ -119,7 +143,7 @@ def table(whole: Result) -> Table:
         found.add_column(name, justify="right")
     for sort in Sort:
         row = whole.rows[sort.name]
-        saved = f"{row.alone_minutes - row.minutes:,.0f}"
+        saved = whole_minutes(row.alone_minutes - row.minutes)
         found.add_row(sort.value, str(row.incidents), str(row.acted), str(row.effects), str(row.false), saved)
     return found
 
@@ -127,10 +151,11 @@ def table(whole: Result) -> Table:
 def summary(whole: Result, results: Sequence[Result]) -> str:
     """The figures that matter, in words."""
     total = whole.total
+    lasted, heard = " ".join(time_of(whole.days)), whole.held + whole.pages
     lines = [
-        f"{whole.days / 365:.1f} years, {total.incidents:,} incidents: {total.effects} effects, {whole.doubled} twice",
+        f"{lasted}, {total.incidents:,} incidents: {total.effects} effects, {whole.doubled} twice",
         f"Outage: {total.minutes:,.0f} minutes; with people alone {total.alone_minutes:,.0f}.",
-        f"People called by an alert: {whole.held:,} times; without it {whole.alerts:,}. Told by it: {whole.pages:,}.",
+        f"People called: {heard:,} times ({whole.held:,} alerts, {whole.pages:,} of its own); alone {whole.alerts:,}.",
         f"Broken promises: {len(whole.violations)}.",
     ]
     if total.effects:

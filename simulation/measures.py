@@ -1,8 +1,8 @@
 """What a played story was good for: figures of each class of incidents. Pure.
 
 A *false action* is an effect on a target that was well when it began, whatever anybody saw. Minutes are those of
-outage, summed over the services of an incident; *alone* is what they would have been with people only, who come as
-the handbook says.
+outage, summed over the services of an incident, those of a restart itself among them, also where the target was well;
+*alone* is what they would have been with people only, who come as the handbook says.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Result:
     """One story in figures.
 
     alerts  that would have called somebody without the remediator; `held` those that still did; `pages` the
-    remediator's own
+    remediator's own. Silenced ones call nobody either way, and are in none
     """
 
     seed: int
@@ -112,6 +112,7 @@ def measure(played: Played, violations: list[str]) -> Result:
         sort = played.cases[owner].incident.sort
         row = result.rows[sort.name]
         row.effects += 1
+        row.minutes += effect.takes / 60 if effect.owner is None else 0.0  # an incident's own outage has it already
         row.false += effect.health is Health.HEALTHY
         row.harmful += effect.health is Health.HEALTHY or sort is Sort.DIES
         row.acted += owner not in acted
@@ -127,11 +128,11 @@ def _reasons(events: Iterable[Event]) -> set[str]:
 
 
 def _latest(played: Played, service: str, t: float) -> int | None:
-    """The latest incident of a service, for what was done to it while it was well."""
+    """The latest incident of a service that is measured, for what was done to it while it was well."""
     found = [
         (case.incident.at, number)
         for number, case in played.cases.items()
-        if case.incident.service == service and case.incident.at <= t
+        if case.incident.service == service and case.incident.at <= t and not case.merged
     ]
     return max(found)[1] if found else next(iter(played.cases), None)
 
@@ -147,6 +148,18 @@ def together(results: Iterable[Result]) -> Result:
         whole.refused = dict(Counter(whole.refused) + Counter(result.refused))
         whole.violations += [f"seed {result.seed}: {said}" for said in result.violations]
     return whole
+
+
+def whole_minutes(minutes: float) -> str:
+    """For people: thousands apart, and never `-0`."""
+    return f"{round(minutes):,}"
+
+
+def time_of(days: float) -> tuple[str, str]:
+    """A number and its unit: years from one year on, days below."""
+    number, unit = (days / 365, "year") if days >= 365 else (days, "day")
+    said = f"{number:.1f}".removesuffix(".0")
+    return said, unit if said == "1" else f"{unit}s"
 
 
 def wilson(count: int, of: int, z: float = 1.959964) -> tuple[float, float]:

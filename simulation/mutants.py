@@ -1,6 +1,7 @@
 """Planted bugs: each is put into the program, and stories are played until one breaks a promise.
 
-    python -m simulation.mutants [NAME ...] [--report trust.md]
+    .venv/bin/python -m simulation.mutants [NAME ...]
+    .venv/bin/python -m simulation.mutants --report docs/trust.md     # into the page that `prepctl simulate` has made
 
 A bug that no story shows is one that the simulation cannot see, and is said. Each is planted in a process of its
 own, so that nothing of it is left behind. Never imported by what ships beside this.
@@ -9,7 +10,6 @@ own, so that nothing of it is left behind. Never imported by what ships beside t
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
 import time
@@ -60,11 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--stories", type=int, default=STORIES, help="give up after so many")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--report", type=Path, metavar="FILE.md", help="write the table into this page")
+    parser.add_argument("--report", type=Path, metavar="FILE.md", help="write the table of all into this page")
     options = parser.parse_args(argv)
     known = [mutant.name for mutant in MUTANTS]
     if wrong := [name for name in options.names if name not in known]:
         parser.error(f"no mutant {wrong[0]!r}; one of {', '.join(known)}")
+    if options.names and options.report is not None:
+        parser.error("--report: the page's table is of all planted bugs; leave the names out, or --report")
+    try:
+        figures = report.with_mutants(options.report) if options.report is not None else {}
+    except ValueError as error:
+        parser.error(str(error))
     names = options.names or known
     context = multiprocessing.get_context("spawn")
     rows = []
@@ -76,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{row['name']}: {', '.join(row['caught']) or 'NOT CAUGHT'} ({row['cpu']} s)\n")
             sys.stdout.flush()
     if options.report is not None:
-        figures = json.loads(report.figures_of(options.report).read_text())
         report.save(options.report, {**figures, "mutants": rows})
     return 0 if all(row["caught"] for row in rows) else 1
 

@@ -66,7 +66,7 @@ class Persons:
         self.world, self.alerting = world, alerting
         self.cases: dict[int, Case] = {}
         self.alerts = self.held = 0
-        """Alerts that would have called a person without the remediator, and those that still did."""
+        """Alerts that would have called a person without the remediator, and those that still did. No silenced one."""
         self.pause: Callable[[str, float], None] = lambda scope, lasts: None
         self.over: Callable[[Case], None] = lambda case: None
         alerting.told, alerting.reminded = self.told, self.reminded
@@ -210,9 +210,10 @@ class Persons:
         service = self.world.services[alert[1]]
         number = service.owner if service.owner is not None else self._shown_by(service)
         case = self.cases.get(number) if number is not None else None
-        self.alerts += 1
+        calls = not self.world.silenced(alert[1], self.world.t)
+        self.alerts += calls
         severity = severity_of(alert[0])
-        self.world.clock.at(t + HOLD[severity], partial(self._hear, alert, case))
+        self.world.clock.at(t + HOLD[severity], partial(self._hear, alert, case, calls))
 
     def _shown_by(self, service: Service) -> int | None:
         """The incident that makes monitors show the service ill."""
@@ -220,10 +221,11 @@ class Persons:
             (number for number, case in reversed(self.cases.items()) if case.incident.service == service.name), None
         )
 
-    def _hear(self, alert: Alert, case: Case | None) -> None:
+    def _hear(self, alert: Alert, case: Case | None, counted: bool) -> None:
         if alert not in self.alerting.fired or self.world.silenced(alert[1], self.world.t):
             return
         self.held += 1
+        self.alerts += not counted  # its silence has ended meanwhile: it calls with the remediator and without it
         if case is None or case.called:
             return
         case.called = True

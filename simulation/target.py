@@ -98,8 +98,8 @@ class SimRestart(Action):
         intended, against = await self.judge(call)
         world.gate_seen.add(call.attempt)
         service = world.services[call.params.service]  # type: ignore[attr-defined]
-        self._begin(service, call, intended, against)
         takes = world.random.uniform(1.0, 8.0)
+        self._begin(service, call, intended, against, takes)
         after = service.after
         service.become(Health.DOWN, world.t)
         service.started_at = world.t
@@ -111,7 +111,7 @@ class SimRestart(Action):
         world.answered[call.attempt] = world.t
         return Outcome(Result.DONE, "204", call.items)
 
-    def _begin(self, service: Service, call: Call, intended: bool, against: list[str]) -> None:
+    def _begin(self, service: Service, call: Call, intended: bool, against: list[str], takes: float) -> None:
         """Write down what was so when it began."""
         world = self.world
         world.effects.append(
@@ -125,6 +125,7 @@ class SimRestart(Action):
                 late=world.clock.true() - call.start_by,
                 intended=intended,
                 fooled=service.probed(world.t) is not service.health,
+                takes=takes,
             )
         )
 

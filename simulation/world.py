@@ -115,6 +115,7 @@ class Effect:
     late       seconds after `start_by`, on the target's clock; negative: in time
     intended   was its intent durable?
     fooled     both the monitors and the probe saw another thing than what was true
+    takes      seconds for which the container was away
     """
 
     t: float
@@ -126,6 +127,7 @@ class Effect:
     late: float
     intended: bool
     fooled: bool
+    takes: float
 
 
 @dataclass

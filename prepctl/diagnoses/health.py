@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 Found = Mapping[str, str]
 """`service`, `health` (healthy, sick, down, unknown) and `detail`."""
+_OWN_WORD = re.compile(r"\[redacted:secret\](?= (?:cannot be read|is no text))")
+"""After a file's name that ends with `password`, redaction takes `secret cannot be read` for a password."""
 DEADLINE = 15.0  # seconds for one probe, over what its own settings say
 
 
@@ -46,7 +49,7 @@ async def _probed(settings: Settings, names: Sequence[str]) -> Sequence[Found]:
                 found = await probe(settings, session, name)
         except TimeoutError:
             return {"service": name, "health": "unknown", "detail": f"no end of the probe within {DEADLINE:g} s"}
-        return {"service": name, "health": str(found.health), "detail": redact(found.detail)}
+        return {"service": name, "health": str(found.health), "detail": _OWN_WORD.sub("secret", redact(found.detail))}
 
     async with aiohttp.ClientSession() as session:
         return await asyncio.gather(*(one(session, name) for name in names))
