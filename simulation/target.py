@@ -201,7 +201,7 @@ class SimRestart(Action):
     def _up(self, service: Service, after: str) -> None:
         """The container has started."""
         world = self.world
-        if after == "dies":
+        if after == "dies" and service.owner is not None:
             return
         if after == "stays" and service.owner is not None:
             service.become(Health.SICK, world.t)
