@@ -49,20 +49,28 @@ def approve(stack: Stack, story: Story) -> None:
 
 
 def inspect_retried(stack: Stack, story: Story) -> list[Finding]:
-    """By the provider's ledger: who was retried paid once, the right amount; and nobody else was retried."""
+    """By the provider's ledger: who was retried paid once, the right amount; and nobody else was retried.
+
+    A card that its bank declines now, as three of a hundred are at any time, was retried as it should be, and stays so.
+    """
     found = _ledger(stack)
     rows = _rows(
         stack,
-        "select p.order_ref, p.amount_minor, p.status, r.attempt"
+        "select p.order_ref, p.amount_minor, p.status, r.attempt, coalesce(p.failure_reason, '')"
         " from payment_retries r join payments p on p.id = r.payment_id",
     )
     attempts = {row[3] for row in rows}
     paid = [row for row in rows if row[2] in ("succeeded", "refunded")]
+    declined = [row for row in rows if row[2] == "failed" and row[4] == "card_declined"]
     wrong = [row for row in paid if found["orders"].get(row[0]) != [1, int(row[1])]]
     return [
         Finding("failed payments were retried, at most ten", 1 <= len(rows) <= MOST, f"{len(rows)} (payment_retries)"),
         Finding("in one attempt, which was approved", len(attempts) == 1 and "approved" in story.times, f"{attempts}"),
-        Finding("all of them are paid (database)", len(paid) == len(rows), f"{len(paid)} of {len(rows)}"),
+        Finding(
+            "all of them are paid, but for cards that were declined (database)",
+            len(paid) + len(declined) == len(rows) and len(paid) > len(declined),
+            f"{len(paid)} paid, {len(declined)} declined of {len(rows)}",
+        ),
         Finding("each order was charged once, its amount (ledger)", not wrong, f"{wrong or 'all'}"),
         *_never(found),
     ]
