@@ -203,3 +203,12 @@ def test_two_that_fire_together_may_come_in_either_order() -> None:
     there = [replace(busy, target="service=b", runbook="other"), slow]
     assert len(compared(there, [alone, first], APART).wrong) == 1, "another target's is no excuse"
     assert len(compared([busy], [second], APART).wrong) == 1, "nothing was done beside it"
+
+
+def test_a_look_a_moment_later_may_find_it_over() -> None:
+    """Refused while it lasted on one side, closed on the other: told as unknown, and only so near to each other."""
+    over, still = steps((70, "closed cleared")), steps((62, "refused target_not_allowed"))
+    for there, here in ((over, still), (still, over)):
+        assert beside(there, here, APART) == ([], "looks", [])
+    assert "looks" in ASSUMED
+    assert beside(over, steps((40, "refused target_not_allowed")), APART)[2], "half a minute before is another decision"
