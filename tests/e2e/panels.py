@@ -26,6 +26,8 @@ RATE = "10s"
 """Grafana's $__rate_interval where Prometheus scrapes each 2 s: four scrapes at least, and the step."""
 SCRAPED = 5.0
 """Seconds after which what has happened is in Prometheus, and what is reckoned from it: two scrapes, and a round of the rules."""
+BASELINE = 6.0 + SCRAPED
+"""Seconds for which a new platform is left alone before its drill: the panels' values before a fault are not those of the start."""
 LEFT_OFF = {
     ("service-health", "Certificate: time left"): "no probe of the shipped configuration speaks TLS",
     ("service-health", "Oldest of the newest backups"): "the shipped configuration watches no backup",
