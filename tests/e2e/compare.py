@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Any
 
 import yaml
@@ -248,10 +249,13 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
         return not why
 
     differ: list[tuple[One, list[str]]] = []
+    pairs: list[tuple[One, One | None]] = []
     for one in there:
         mine = next((each for each in left if _same(one, each, apart)), None)
         if mine is not None:
             left.remove(mine)
+        pairs.append((one, mine))
+    for one, mine in _in_either_order(pairs, apart, end):
         if not known(one):
             continue
         if mine is None:
@@ -275,6 +279,27 @@ def compared(there: Sequence[One], here: Sequence[One], apart: float, end: float
     missed = [each for each in left if each.fired_at < end - apart and not each.inhibited and known(each)]
     found.wrong += [f"{each.name} at {each.fired_at:.1f} is in the backtest only" for each in missed]
     return found
+
+
+def _in_either_order(pairs: Sequence[tuple[One, One | None]], apart: float, end: float) -> list[tuple[One, One | None]]:
+    """The same; of two alerts of one target that fired together the other's part, where that is nearer: the same was done
+    for the one as there was for the other.
+    """
+    found = list(pairs)
+    for i, j in combinations(range(len(found)), 2):
+        (one, mine), (other, its) = found[i], found[j]
+        alike = (one.runbook, one.target) == (other.runbook, other.target)
+        if mine is None or its is None or not alike or abs(one.fired_at - other.fired_at) > apart:
+            continue
+        if _nearness(((one, its), (other, mine)), apart, end) > _nearness(((one, mine), (other, its)), apart, end):
+            found[i], found[j] = (one, its), (other, mine)
+    return found
+
+
+def _nearness(pairs: Sequence[tuple[One, One]], apart: float, end: float) -> tuple[int, int]:
+    """The more the nearer: how few decisions are wrong, then how many are equal."""
+    told = [beside(one.steps, mine.steps, apart, end) for one, mine in pairs]
+    return -sum(len(wrong) for _, _, wrong in told), sum(len(equal) for equal, _, _ in told)
 
 
 def _touched(one: One, other: One) -> bool:

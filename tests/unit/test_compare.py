@@ -205,6 +205,22 @@ def test_two_that_fire_together_may_come_in_either_order() -> None:
     assert len(compared([busy], [second], APART).wrong) == 1, "nothing was done beside it"
 
 
+def test_two_that_fire_together_may_have_changed_parts() -> None:
+    """What was done for the one there is done for the other here: it is the same decision, and counts as equal."""
+    busy = One("Busy", "service=a", "cpu", 100.0, ACTED)
+    slow = replace(busy, alert="Slow", steps=steps((4, "refused target_in_doubt"), (12, "closed cleared")))
+    first = replace(slow, steps=steps((4, "intent restart"), (38, "verdict fixed"), (39, "closed fixed")))
+    second = replace(busy, steps=steps((4, "refused target_busy"), (10, "closed cleared")))
+    for there, here in (([busy, slow], [second, first]), ([slow, busy], [first, second])):
+        found = compared(there, here, APART)
+        assert found.wrong == []
+        assert {"intent restart", "verdict fixed", "closed fixed"} <= set(found.equal)
+    apart = [replace(busy, target="service=b"), slow]
+    assert compared(apart, [replace(second, target="service=b"), first], APART).equal == [], (
+        "two targets have two parts"
+    )
+
+
 def test_a_look_a_moment_later_may_find_it_over() -> None:
     """Refused while it lasted on one side, closed on the other: told as unknown, and only so near to each other."""
     over, still = steps((70, "closed cleared")), steps((62, "refused target_not_allowed"))
