@@ -383,6 +383,8 @@ def _otherwise(step: Step, other: Step, equal: Sequence[str], apart: float) -> s
         return "mode"  # asked for or only watched there, done here
     if step.kind == "intent" and equal and equal[-1].startswith("needs_approval"):
         return "people"  # a person said yes
+    if step.what == "closed cleared" and other.kind in PROPOSALS and 0 <= step.at - other.at <= apart + LOOK:
+        return "looks"  # at the very moment at which nothing forbade it any more; there the next look found it over
     if {step.kind, other.kind} == {"refused", "closed"} and abs(step.at - other.at) <= apart + LOOK:
         return "looks"  # the one looked while it lasted, the other a moment later or sooner, when it did not
     if "verdict" in (step.kind, other.kind):

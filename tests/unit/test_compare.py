@@ -227,4 +227,7 @@ def test_a_look_a_moment_later_may_find_it_over() -> None:
     for there, here in ((over, still), (still, over)):
         assert beside(there, here, APART) == ([], "looks", [])
     assert "looks" in ASSUMED
+    acts = steps((68, "intent restart"))
+    assert beside(over, acts, APART) == ([], "looks", [])
+    assert beside(acts, over, APART)[2], "acted there, and over here before: no look excuses it"
     assert beside(over, steps((40, "refused target_not_allowed")), APART)[2], "half a minute before is another decision"
