@@ -195,12 +195,13 @@ def _no_stands(view: View, case: Case) -> bool:
 def _target_asks(view: View, rung: Rung) -> bool:
     """Does the target itself say that a person must agree, to what it would lose for instance?
 
-    Before the look it does where it did when the question that still waits was asked.
+    Before the look it does where it did when the question was asked that still stands, answered with yes or not yet.
     """
     if view.world is not None:
         return view.world.preview is not None and bool(view.world.preview.asks)
     asked = view.ledger.approval
-    return asked is not None and asked.target_asked and asked.open and asked.rung == rung.name
+    stands = asked is not None and asked.used is None and asked.declined_by is None
+    return asked is not None and stands and asked.target_asked and asked.rung == rung.name
 
 
 def _approval(view: View, rung: Rung) -> Approval | None:

@@ -175,7 +175,7 @@ class Journal(Readings):
     # -- work -----------------------------------------------------------------------------------------------
 
     async def claim(self, limit: int) -> list[Claim]:
-        """Take up to `limit` due episodes, the most severe first. Claim only what is started now."""
+        """Take up to `limit` due episodes, in the order of `work.claim`. Claim only what is started now."""
         sent, held = self._clock.boottime(), frozenset(self._held)
         claims = await self._store.write(lambda tx: work.claim(tx, self.owner, self._lease, held, limit))
         self._hold(claims, sent)

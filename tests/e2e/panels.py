@@ -26,7 +26,9 @@ RATE = "10s"
 """Grafana's $__rate_interval where Prometheus scrapes each 2 s: four scrapes at least, and the step."""
 SCRAPED = 5.0
 """Seconds after which what has happened is in Prometheus, and what is reckoned from it: two scrapes, and a round of the rules."""
-BASELINE = 6.0 + SCRAPED
+BEFORE = 6.0
+"""Seconds before a fault in which a panel's values are those that it has without."""
+BASELINE = BEFORE + SCRAPED
 """Seconds for which a new platform is left alone before its drill: the panels' values before a fault are not those of the start."""
 LEFT_OFF = {
     ("service-health", "Certificate: time left"): "no probe of the shipped configuration speaks TLS",
@@ -119,7 +121,7 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
         if not limits and place not in more:
             continue
         looked += 1
-        before = list(_values(prometheus, panel, fault - 6, fault - 1))
+        before = list(_values(prometheus, panel, fault - BEFORE, fault - 1))
         during = list(_values(prometheus, panel, fault, end))
         went = crossed(before, during, limits) if limits else beyond(before, during)
         if not went and not (place in COUNTED and changed(during)):
@@ -135,7 +137,7 @@ def burned(stack: Stack, since: float) -> None:
     a minute."""
     prometheus = preview.Prometheus(stack.url("prometheus"))
     panel = next(panel for panel in panels(committed()["slo"]) if panel["title"] == BAD_EVENTS)
-    before = list(_values(prometheus, panel, since - 6, since - 1))
+    before = list(_values(prometheus, panel, since - BEFORE, since - 1))
     wait_for(
         f"{BAD_EVENTS} to rise", lambda: beyond(before, list(_values(prometheus, panel, since, time.time()))), 75, 2.0
     )

@@ -252,9 +252,10 @@ def test_a_question_that_only_the_target_wants_waits_and_ends_as_any_other() -> 
     digest = digest_of(MILD, asks)
     assert step(asked(target_asked=True, digest=digest), **(in_auto | {"world": asks})) == Wait(NOW + 60)
     for forbids in ({"paused": ("all by ada: x",)}, {"storm": "since noon"}, {"releasing": "e0"}):
-        over = step(asked(NOW - 1801, target_asked=True), **(in_auto | {"facts": facts(**forbids)}))
-        assert isinstance(over, HandOver), forbids
-        assert over.reason == "approval_expired"
+        for question in (asked(NOW - 1801, target_asked=True), answered(asked(NOW - 1801, target_asked=True))):
+            over = step(question, **(in_auto | {"facts": facts(**forbids)}))
+            assert isinstance(over, HandOver), forbids
+            assert over.reason == "approval_expired"
     yes = step(answered(asked(target_asked=True)), **in_auto)
     assert isinstance(yes, Refuse), "it could be done, and waits for its turn"
 
