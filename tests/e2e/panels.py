@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from dashboards import preview
@@ -109,7 +110,7 @@ def _objection(prometheus: preview.Prometheus, query: Query) -> str:
 
 def moved(stack: Stack, drill: Drill, story: Story) -> None:
     """The panels with a threshold of the alert that fired crossed it, and had not before; what else the fault concerns went
-    beyond where it had been."""
+    beyond where it had been, or stayed where it had been for a moment."""
     prometheus = preview.Prometheus(stack.url("prometheus"))
     fault, end = story.times["fault"], (story.times.get("closed") or time.time()) + SCRAPED
     time.sleep(max(0.0, end - time.time()))
@@ -123,7 +124,7 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
         looked += 1
         before = list(_values(prometheus, panel, fault - BEFORE, fault - 1))
         during = list(_values(prometheus, panel, fault, end))
-        went = crossed(before, during, limits) if limits else beyond(before, during)
+        went = crossed(before, during, limits) if limits else beyond(before, during) or stayed(before, during)
         if not went and not (place in COUNTED and changed(during)):
             wrong.append(
                 f"{drill.name} ({story.alert}): {place} stood still: {_told(before)} before, {_told(during)} during"
@@ -179,6 +180,23 @@ def beyond(before: list[Value], during: list[Value]) -> bool:
         slack = 0.1 * (max(was) - min(was)) + 1e-9
         if max(now) > max(was) + slack or min(now) < min(was) - slack:
             return True
+    return False
+
+
+def stayed(before: list[Value], during: list[Value]) -> bool:
+    """Whether some series, on the mean of `BEFORE` seconds, was off its mean before by half of the range that it had then.
+
+    For what goes up and down within its whole range by itself: sessions are all busy for a moment on a platform that is well,
+    and all busy for long on one that is not.
+    """
+    for name in {each.series for each in before}:
+        was = [each.value for each in before if each.series == name]
+        now = [(each.at, each.value) for each in during if each.series == name]
+        slack = 0.5 * (max(was) - min(was))
+        for begin, _ in now:
+            window = [value for at, value in now if begin <= at < begin + BEFORE]
+            if len(window) >= len(was) and abs(mean(window) - mean(was)) > slack:
+                return True
     return False
 
 

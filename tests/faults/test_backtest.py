@@ -42,9 +42,10 @@ def decisions(events: Sequence[Event]) -> list[str]:
 
 
 def seen_for(world: World, service: str, times: int = 5) -> None:
-    """It fires for some evaluations: what comes and goes between two of them no history holds."""
+    """It fires for some evaluations (one a second) on end: what comes and goes between two of them no history holds, and those
+    of the time before are not of this one."""
     alert = f'ALERTS{{alertname="{SICK}",alertstate="firing",service="{service}"}}'
-    world.prometheus.wait_for(f"count_over_time({alert}[8s]) >= {times}")
+    world.prometheus.wait_for(f"count_over_time({alert}[{times + 1}s]) >= {times}")
 
 
 def lived(ours: Remediator, since: float) -> list[list[Event]]:
