@@ -153,14 +153,31 @@ def journal_tail(
 
 
 @app.command("journal:verify")
-def journal_verify(context: typer.Context) -> None:
-    """Recompute every limit's charge from the events; each difference is told, and the exit code is 1."""
-    problems = _asked(context).client.get("/api/v1/journal/verify")["problems"]
-    for problem in problems:
+def journal_verify(
+    context: typer.Context,
+    seal: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBER:DIGEST",
+            help="A seal as it was told outside of the journal: the log's line `journal sealed`, or the metrics "
+            "prep_remediator_journal_seals and prep_remediator_journal_seal_digest. The journal must still have it.",
+        ),
+    ] = "",
+) -> None:
+    """Recompute every limit's charge and every seal from the events; the exit code is 1 when something differs."""
+    found = _asked(context).client.get("/api/v1/journal/verify", **({"seal": seal} if seal else {}))
+    for problem in found["problems"]:
         typer.echo(show.clean(problem))
-    if problems:
+    if found["problems"]:
         raise typer.Exit(Exit.NO)
     typer.echo("The charges are what the events say.")
+    if found["seal"] is None:
+        typer.echo("Nothing is sealed yet: the first seal comes a minute after the first event.")
+        return
+    newest, left = found["seal"], found["unsealed"]
+    typer.echo(f"The events are what was sealed, up to seal {newest['number']}, made {show.ago(newest['at'])}.")
+    typer.echo(f"Newer than that, and in no seal yet: {left}.")
+    typer.echo(f"To be kept elsewhere: --seal {newest['number']}:{newest['digest']}")
 
 
 @app.command("journal:export")

@@ -217,9 +217,23 @@ class Api:
         said = [{"episode": event.episode, "id": event.id, **event_line(event)} for event in events]
         return web.json_response({"events": said, "next": following})
 
-    async def verify(self, _: web.Request) -> web.Response:
-        """Each difference between the charges and what the events say; none is what it should be."""
-        return web.json_response({"problems": await self.journal.verify()})
+    async def verify(self, request: web.Request) -> web.Response:
+        """Each difference between the events, what was charged and what was sealed; none is what it should be."""
+        said = request.query.get("seal")
+        if said is not None and not re.fullmatch(openapi.SEAL, said):
+            do = "Give number:digest, as the log's line `journal sealed` or the two metrics tell it."
+            raise no(400, "seal", "`seal` is no number and digest of a seal.", do)
+        problems = await self.journal.verify()
+        if said is not None:
+            number, _, word = said.partition(":")
+            seal = await self.journal.seal_of(int(number))
+            if seal is None:
+                problems.append(f"seal {number}: not there, and it was told outside of the journal")
+            elif not seal.is_told(word):
+                problems.append(f"seal {number}: {seal.digest} is not what was told outside of the journal")
+        newest, open_ones = await self.journal.newest_seal(), await self.journal.unsealed()
+        told = newest and {"number": newest.number, "digest": newest.digest, "at": newest.at}
+        return web.json_response({"problems": problems, "seal": told, "unsealed": open_ones})
 
     async def doubts(self, _: web.Request) -> web.Response:
         """Attempts that may have taken effect and are not running any more."""

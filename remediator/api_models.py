@@ -294,10 +294,23 @@ class Restored(Strict):
     runbook: str
 
 
+class Seal(Strict):
+    """The newest seal over the journal's events. `at` UNIX seconds."""
+
+    number: int
+    digest: str
+    at: float
+
+
 class Verification(Strict):
-    """Each difference between the charges and what the events say; none is what it should be."""
+    """Each difference between the events, what was charged and what was sealed; none is what it should be.
+
+    unsealed  events that no seal holds yet; each minute they get one
+    """
 
     problems: tuple[str, ...]
+    seal: Seal | None
+    unsealed: int
 
 
 class Settling(Strict):

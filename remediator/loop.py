@@ -155,9 +155,10 @@ class Loop:
             await self.engine.clock.sleep(WATCH)
 
     async def _sweeps(self) -> None:
-        """Each minute: wake what nobody would wake, tell people of bodies that could not be read, look for standbys."""
+        """Each minute: wake what nobody would wake, seal the events, tell of unreadable bodies, look for standbys."""
         while True:
             await self._try(self.engine.journal.sweep)
+            await self._try(self.engine.journal.seal)
             await self._try(self.engine.journal.look_for_standbys)
             await self._try(self._tell_dead_letters)
             await self.engine.clock.sleep(60.0)
@@ -213,6 +214,7 @@ class Loop:
             storm=storm is not None,
             demoted=frozenset(one.runbook for one in demoted),
             journal_room=journal.room(),
+            sealed=journal.sealed,
         )
 
     async def _wake_on_stop(self) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.samples import Sample
 
 from remediator.actions.base import Result, Settlement
 from remediator.events import Event, Kind, Verdict
+from remediator.journal.seals import Seal
 from remediator.ledger import Ledger
 from remediator.reasons import Reason
 from remediator.runbooks import MODES, Runbook
@@ -70,6 +71,7 @@ class Standing:
 
     oldest_due    UNIX seconds of the longest overdue work, None when nothing is overdue
     journal_room  share of the journal's file system that is free, 0 to 1; None where it is no file of ours
+    sealed        the newest seal of the journal, None before the first
     """
 
     episodes_open: int
@@ -81,6 +83,7 @@ class Standing:
     storm: bool = False
     demoted: frozenset[str] = frozenset()
     journal_room: float | None = None
+    sealed: Seal | None = None
 
 
 class _Moment(Collector):
@@ -267,6 +270,16 @@ class Metrics:
             "Share of the journal's file system that is free, 0 to 1; absent with a journal on PostgreSQL.",
             registry,
         )
+        self._seals = _Moment(
+            "prep_remediator_journal_seals",
+            "Number of the journal's newest seal; it never goes down, or the journal was cut.",
+            registry,
+        )
+        self._seal = _Moment(
+            "prep_remediator_journal_seal_digest",
+            "First 12 hex digits of the newest seal's digest, as a number: what `prepctl journal:verify --seal` takes.",
+            registry,
+        )
         self._mode = Gauge("prep_remediator_mode", "Mode in force, a state set.", ["mode"], registry=registry)
         self._config = Gauge(
             "prep_remediator_config_info",
@@ -393,6 +406,8 @@ class Metrics:
             self._demoted.labels(runbook).set(runbook in now.demoted)
         self._hold_off.value = now.hold_off_until
         self._room.value = now.journal_room
+        self._seals.value = None if now.sealed is None else now.sealed.number
+        self._seal.value = None if now.sealed is None else now.sealed.short
 
     def turned(self, at: float) -> None:
         """The engine's loop went round, UNIX seconds."""

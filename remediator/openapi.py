@@ -23,6 +23,8 @@ EPISODE = "[0-9a-zA-Z-]{1,64}"
 ATTEMPT = "[0-9a-f]{32}"
 RUNBOOK = "[a-z][a-z0-9-]{1,62}"
 MOST_SINCE = 365 * 86400  # seconds
+SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"
+"""Number and digest of a seal, the latter as the log tells it or as the metric does."""
 MOMENT = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 
 Json = Any  # what `json.dumps` takes
@@ -115,7 +117,8 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/api/v1/journal/verify", "verify", models.Verification,
-        "Recompute the charges from the events.",
+        "Recompute the charges and the seals from the events; with `seal` also whether one is as it was told.",
+        parameters=(Parameter("seal", {"type": "string", "pattern": f"^{SEAL}$"}),), refusals=(400,),
     ),
     Operation(
         "GET", "/api/v1/approvals", "approvals", models.Questions, "What waits for a person's yes.",

@@ -24,7 +24,6 @@ from remediator.journal.values import (
     Decide,
     Demotion,
     EpisodeIndex,
-    EpisodeRow,
     InboxRow,
     NotTaken,
     Pause,
@@ -247,14 +246,6 @@ class Journal(Readings):
 
     # -- events ---------------------------------------------------------------------------------------------
 
-    async def events(self, episode: str) -> list[Event]:
-        """All events of an episode. Raises events.Unknown when a newer program wrote one."""
-        return await self._store.read(lambda tx: lines.of_episode(tx, episode))
-
-    async def histories(self, episodes: Sequence[str]) -> dict[str, list[Event] | None]:
-        """All events of some episodes; None for one that a newer program wrote to. Ask for a hundred at a time."""
-        return await self._store.read(lambda tx: lines.of_episodes(tx, episodes))
-
     async def append(
         self,
         events: Sequence[Event],
@@ -428,44 +419,6 @@ class Journal(Readings):
     async def open_ends(self) -> int:
         """How many attempts are in doubt: begun or maybe begun, nobody at them, and not settled."""
         return await self._store.read(limits.open_ends)
-
-    async def verify(self) -> list[str]:
-        """Recompute the charges from the events and tell each difference."""
-        return await self._store.read(limits.verify)
-
-    # -- look-up --------------------------------------------------------------------------------------------
-
-    async def episode(self, id: str) -> EpisodeRow | None:
-        """The index entry of an episode."""
-        return await self._store.read(lambda tx: index.one(tx, id))
-
-    async def open_episodes(self) -> list[EpisodeRow]:
-        """All open episodes, the oldest first."""
-        return await self._store.read(index.open_ones)
-
-    async def episodes(self, *, open: bool | None = None, limit: int | None = 100) -> list[EpisodeRow]:
-        """The latest episodes, the newest last: all, only open or only closed ones."""
-        return await self._store.read(lambda tx: index.latest(tx, open, limit))
-
-    async def episode_of(self, attempt: str) -> str | None:
-        """The episode of an attempt."""
-        return await self._store.read(lambda tx: index.episode_of(tx, attempt))
-
-    async def episode_of_event(self, id: str) -> str | None:
-        """The episode of an event, None when there is no event with this id."""
-        return await self._store.read(lambda tx: clicks.episode_of(tx, id))
-
-    async def clicks_about(self, episode: str, since: float) -> list[Event]:
-        """Clicks about an episode that were not taken, in order, as far as they are among the latest 500 since then."""
-        return await self._store.read(lambda tx: clicks.about(tx, episode, since, 500))
-
-    async def tail(self, after: str | None, limit: int) -> tuple[list[Event], str]:
-        """Events of all episodes in the order of their times, for people to follow; and the next `after`.
-
-        Without `after`, the newest. An event may be written a little after its time, so the cursor stays
-        some seconds behind: events come again, with the same id, rather than never.
-        """
-        return await self._store.read(lambda tx: lines.tail(tx, after, limit))
 
 
 def _split(split: Callable[[InboxRow], Sequence[Routed]], row: InboxRow) -> intake.Split:

@@ -20,7 +20,7 @@ from remediator import settings
 from remediator.clock import Clock
 from remediator.errors import JournalError
 from remediator.events import Event
-from remediator.journal import index, limits, work
+from remediator.journal import index, limits, seals, work
 from remediator.journal.migrate import migrate
 from remediator.journal.postgres import PostgresStore
 from remediator.journal.sqlite import SQLiteStore
@@ -44,12 +44,14 @@ class Replica:
 
     owner  this process' name in the journal, unique for each start
     wake   set when something may be due now; whoever waits for it clears it
+    sealed the newest seal that this process has seen, None before the first look
     """
 
     def __init__(self, store: Store, owner: str, clock: Clock, mode: str, config_digest: str, lease: float) -> None:
         self.owner = f"{owner}#{uuid.uuid4().hex[:8]}"
         self.wake = asyncio.Event()
         self.hold_off_why = ""
+        self.sealed: seals.Seal | None = None
         self._store = store
         self._clock = clock
         self._mode = mode
@@ -135,8 +137,9 @@ class Replica:
         """A journal over a store that is open already: several replicas of a simulation share one in memory."""
         self = cls(store, owner, clock, mode, config_digest, lease)
         await store.write(migrate, patient=True)
+        self._regressed_hold = hold_off
         if isinstance(store, PostgresStore) and witness is not None:
-            self._witness, self._regressed_hold = Witness(witness), hold_off
+            self._witness = Witness(witness)
             store.on_connect = self._witness.look
         if isinstance(store, SQLiteStore):
             store.keep_ballast()
@@ -229,7 +232,9 @@ class Replica:
     async def heartbeat(self, mode: str) -> None:
         """This replica lives, in this mode. A changed mode is written under the intent's lock."""
         if self._witness is not None and self._witness.regressed:
-            await self._stop_regressed(self._witness)
+            await self._stop(self._witness.regressed)
+            await self._store.read(self._witness.accept)
+            self.sealed = None
         if isinstance(self._store, SQLiteStore):
             self._store.keep_ballast()
         known = mode == self._mode and not self._untold
@@ -243,7 +248,7 @@ class Replica:
 
         A stricter mode holds for our own intents at once. When it cannot be written, each heartbeat tries again.
         """
-        self._regressed_hold = hold_off if self._witness is not None else 0.0
+        self._regressed_hold = hold_off
         self._config_digest, self._untold = config_digest, True
         self._mode = min(self._mode, mode, key=MODES.index)
         await self._enlist(mode)
@@ -252,13 +257,36 @@ class Replica:
         await self._store.write(lambda tx: limits.enlist(tx, self.owner, mode, self._config_digest))
         self._mode, self._untold = mode, False
 
-    async def _stop_regressed(self, witness: Witness) -> None:
+    async def seal(self) -> None:
+        """Close the events that no seal holds yet, and tell of each seal in the log.
+
+        A seal that was seen and is not there as it was stops everything until people have looked, as lost events do.
+        """
+        try:
+            newest, pending = await self._store.read(lambda tx: seals.look(tx, self.sealed))
+        except seals.Cut as cut:
+            await self._stop(str(cut))
+            self.sealed = None
+            return
+        if newest is not None and newest != self.sealed:
+            self._saw(newest, "the journal's newest seal")
+        while pending:
+            made = await self._store.write(lambda tx: seals.close(tx, self.owner))
+            if made is None:
+                return
+            self._saw(made, "journal sealed")
+            pending = made.count == seals.MOST
+
+    def _saw(self, seal: seals.Seal, what: str) -> None:
+        self.sealed = seal
+        log.info(what, seal=seal.number, digest=seal.digest, events=seal.count)
+
+    async def _stop(self, lost: str) -> None:
         """Lost events stop everything until people have looked; then this replica goes on from what there is."""
-        reason = f"the journal has lost events: {witness.regressed}"
+        reason = f"the journal has lost events: {lost}"
         token = uuid.uuid4().hex
         await self._store.write(lambda tx: limits.pause(tx, token, "all", limits.JOURNAL, reason, None))
         await self.hold_off(self._regressed_hold, reason)
-        await self._store.read(witness.accept)
 
     async def hold_off(self, seconds: float, why: str) -> None:
         """No intent of this replica for so long, by boot time (after a step of its clock).

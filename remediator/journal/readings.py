@@ -7,18 +7,21 @@ journal of hundreds of thousands of events answers as a small one does.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, tuple_, union_all
 
 from remediator.events import Event, Unknown, read
-from remediator.journal import limits
+from remediator.journal import clicks, index, limits, lines, seals
 from remediator.journal.lifetime import Replica
 from remediator.journal.tables import charges, episodes, events
 from remediator.journal.transaction import Tx, filled
+from remediator.journal.values import EpisodeRow
 
 FEW = 500  # episodes of a runbook
+SEALS = 5  # that are recomputed in one piece: others read in between
 FRESH = 20  # events that the pulse looks at: a late COMMIT of another replica lands among these
 _ROW = (events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data)
 _NEWEST_FIRST = (events.c.at.desc(), events.c.episode.desc(), events.c.seq.desc())
@@ -127,6 +130,69 @@ class Readings(Replica):
     async def doubtful(self) -> list[str]:
         """Open episodes with an attempt whose end is not known, running ones included; the oldest first."""
         return await self._store.read(lambda tx: [row.episode for row in tx.rows(_DOUBTFUL)])
+
+    async def events(self, episode: str) -> list[Event]:
+        """All events of an episode. Raises events.Unknown when a newer program wrote one."""
+        return await self._store.read(lambda tx: lines.of_episode(tx, episode))
+
+    async def histories(self, episodes: Sequence[str]) -> dict[str, list[Event] | None]:
+        """All events of some episodes; None for one that a newer program wrote to. Ask for a hundred at a time."""
+        return await self._store.read(lambda tx: lines.of_episodes(tx, episodes))
+
+    async def episode(self, id: str) -> EpisodeRow | None:
+        """The index entry of an episode."""
+        return await self._store.read(lambda tx: index.one(tx, id))
+
+    async def open_episodes(self) -> list[EpisodeRow]:
+        """All open episodes, the oldest first."""
+        return await self._store.read(index.open_ones)
+
+    async def episodes(self, *, open: bool | None = None, limit: int | None = 100) -> list[EpisodeRow]:
+        """The latest episodes, the newest last: all, only open or only closed ones."""
+        return await self._store.read(lambda tx: index.latest(tx, open, limit))
+
+    async def episode_of(self, attempt: str) -> str | None:
+        """The episode of an attempt."""
+        return await self._store.read(lambda tx: index.episode_of(tx, attempt))
+
+    async def episode_of_event(self, id: str) -> str | None:
+        """The episode of an event, None when there is no event with this id."""
+        return await self._store.read(lambda tx: clicks.episode_of(tx, id))
+
+    async def clicks_about(self, episode: str, since: float) -> list[Event]:
+        """Clicks about an episode that were not taken, in order, as far as they are among the latest 500 since then."""
+        return await self._store.read(lambda tx: clicks.about(tx, episode, since, 500))
+
+    async def tail(self, after: str | None, limit: int) -> tuple[list[Event], str]:
+        """Events of all episodes in the order of their times, for people to follow; and the next `after`.
+
+        Without `after`, the newest. An event may be written a little after its time, so the cursor stays
+        some seconds behind: events come again, with the same id, rather than never.
+        """
+        return await self._store.read(lambda tx: lines.tail(tx, after, limit))
+
+    async def verify(self) -> list[str]:
+        """Recompute the charges and the seals from the events and tell each difference."""
+        problems = await self._store.read(limits.verify)
+        last: seals.Seal | None = None
+        while True:
+            found, next_one = await self._store.read(functools.partial(seals.differences, before=last, most=SEALS))
+            problems += found
+            if next_one is None:
+                return problems + await self._store.read(seals.loose)
+            last = next_one
+
+    async def seal_of(self, number: int) -> seals.Seal | None:
+        """The seal of this number, None when there is none."""
+        return await self._store.read(lambda tx: seals.one(tx, number))
+
+    async def newest_seal(self) -> seals.Seal | None:
+        """The newest seal over all replicas."""
+        return await self._store.read(seals.head)
+
+    async def unsealed(self) -> int:
+        """How many events no seal holds yet; each minute they get one."""
+        return await self._store.read(seals.unsealed)
 
 
 def pulse(tx: Tx) -> tuple[object, ...]:

@@ -1,8 +1,9 @@
 """The journal's tables, for SQLite and PostgreSQL alike. `remediator/migrations` creates them.
 
 Only `events` is the truth; `charges`, `episodes` and `work` are indexes over it that are written in the same
-transaction (`Journal.verify` recomputes the charges). There are no foreign keys: an alert or an outcome must be
-storable whatever is missing, and a row lock on a parent would let a reader block an owner.
+transaction (`Journal.verify` recomputes the charges). `seals` holds digests over the events. There are no foreign
+keys: an alert or an outcome must be storable whatever is missing, and a row lock on a parent would let a reader
+block an owner.
 """
 
 from __future__ import annotations
@@ -60,12 +61,24 @@ events = Table(
     Column("at", Double, nullable=False),
     Column("attempt", Text),
     Column("data", Text, nullable=False),
+    Column("seal", Integer),
     PrimaryKeyConstraint("episode", "seq"),
 )
 _ONCE = text("kind IN ('intent', 'outcome')")
 Index("events_once", events.c.attempt, events.c.kind, unique=True, sqlite_where=_ONCE, postgresql_where=_ONCE)
 Index("events_at", events.c.at)
 Index("events_kind", events.c.kind, events.c.at, events.c.episode, events.c.seq)
+Index("events_seal", events.c.seal, events.c.at)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("made_by", Text, nullable=False),
+)
 
 episodes = Table(
     "episodes",

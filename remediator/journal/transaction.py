@@ -20,6 +20,7 @@ Params = Mapping[str, Any]
 INTENT_LOCK = 0x70726570_0001  # 'prep' and a number: intents, pauses and modes; nothing else takes it
 ROUTE_LOCK = 0x70726570_0002
 MIGRATION_LOCK = 0x70726570_0003
+SEAL_LOCK = 0x70726570_0004
 
 # clock_timestamp(), not now(): the time of the statement, which may have waited for a lock, not of BEGIN.
 DATABASE_CLOCK = select(cast(extract("epoch", func.clock_timestamp()), Double))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from remediator.journal import Journal
+from tests.support.journals import Place
 from tests.support.mounts import hanging
 
 
@@ -17,3 +19,21 @@ def hung_mount(tmp_path: Path) -> Iterator[Path]:
     point.mkdir()
     with hanging(point):
         yield point
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """An empty journal's place on either engine."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/journal.db"
+    else:
+        url = request.getfixturevalue("database").dsn()
+    place = Place(url, tmp_path)
+    yield place
+    await place.close()
+
+
+@pytest.fixture
+async def journal(place: Place) -> Journal:
+    """A journal, just opened."""
+    return await place.open()

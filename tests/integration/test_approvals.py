@@ -176,4 +176,13 @@ async def test_a_storm_and_a_demotion_are_ended_by_people(ask: Asker) -> None:
 async def test_the_journal_verifies_itself(ask: Asker) -> None:
     """Nothing to tell of a sound one."""
     await write(ask.side.journal, History(NOW - 60).diagnosed().intent(NOW - 30).outcome(NOW - 28))
-    assert (await ask(VERA, "GET", "/journal/verify"))[1] == {"problems": []}
+    assert (await ask(VERA, "GET", "/journal/verify"))[1] == {"problems": [], "seal": None, "unsealed": 4}
+    await ask.side.journal.seal()
+    found = (await ask(VERA, "GET", "/journal/verify"))[1]
+    newest = found["seal"]
+    assert (found["problems"], newest["number"], found["unsealed"]) == ([], 1, 0)
+    told = f"1:{newest['digest']}"
+    assert (await ask(VERA, "GET", f"/journal/verify?seal={told}"))[1]["problems"] == []
+    for other in ("1:123", f"2:{newest['digest']}"):
+        assert len((await ask(VERA, "GET", f"/journal/verify?seal={other}"))[1]["problems"]) == 1
+    assert (await ask(VERA, "GET", "/journal/verify?seal=1"))[0] == 400

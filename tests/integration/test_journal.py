@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,36 +41,10 @@ from tests.support.journals import (
     next_version,
     opened,
     split,
+    sql,
 )
 
-NEWEST = "0003"  # the newest revision of the journal's tables
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    """An empty journal's place on either engine."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/journal.db"
-    else:
-        url = request.getfixturevalue("database").dsn()
-    place = Place(url, tmp_path)
-    yield place
-    await place.close()
-
-
-@pytest.fixture
-async def journal(place: Place) -> Journal:
-    """A journal, just opened."""
-    return await place.open()
-
-
-async def sql(journal: Journal, statement: str) -> None:
-    """Change the tables behind the journal's back."""
-
-    def run(tx: Tx) -> None:
-        tx.run(text(statement))
-
-    await journal._store.write(run)
+NEWEST = "0004"  # the newest revision of the journal's tables
 
 
 def test_room_is_told_of_a_file_only(journal: Journal, tmp_path: Path) -> None:

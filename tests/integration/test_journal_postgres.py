@@ -663,6 +663,23 @@ async def test_a_taken_over_episode_is_the_new_owners(place: Place) -> None:
     await b.append([event(episode, 1, Kind.OPENED)], takes=[row.id for row in await b.inbox(episode)])
 
 
+class TestSeals:
+    """Over all replicas there is one chain."""
+
+    async def test_replicas_seal_in_turns(self, place: Place) -> None:
+        """One chain over all of them, also when they seal at the same moment."""
+        replicas = [await place.open(f"r{n}") for n in range(3)]
+        for n in range(6):
+            await opened(replicas[n % 3], f"k{n}")
+            await asyncio.gather(*(each.seal() for each in replicas))
+        assert await replicas[0].verify() == []
+        assert await replicas[0].unsealed() == 0
+        heads = {each.sealed.number for each in replicas if each.sealed is not None}
+        newest = await replicas[0].newest_seal()
+        assert newest is not None
+        assert newest.number in heads
+
+
 class TestRollingUpgrade:
     """Replicas of two versions at once. The newer one is its migration; the program is the same."""
 
@@ -672,7 +689,7 @@ class TestRollingUpgrade:
         episode, attempt = await acted(old, "k")
         other = await opened(old, "other")
         newer = await place.open("newer")
-        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0003", oldest="0003")))
+        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0004", oldest="0004")))
         await old.outcome(event(episode, 3, Kind.OUTCOME, await old.now(), attempt=attempt, result="done"))
         new = intent(other, 2, await old.now(), resource="docker:shop/other")
         assert await old.intend(new, runbook=BOOK, resource="docker:shop/other", decide=allow) is None

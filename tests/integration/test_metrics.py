@@ -10,6 +10,7 @@ import pytest
 
 from remediator.actions.registry import NAMES
 from remediator.events import Kind, Verdict
+from remediator.journal.seals import Seal
 from remediator.metrics import CAUSES, DELIVERIES, Metrics, Standing
 from remediator.reasons import Reason
 from tests.support.http_side import serve
@@ -78,6 +79,14 @@ def test_a_journal_without_a_file_system_of_ours_has_no_room(metrics: Metrics) -
     assert sample(metrics, "journal_free_ratio") == 0.25
     metrics.standing(Standing(1, 0, None, 0))
     assert sample(metrics, "journal_free_ratio") is None
+
+
+def test_the_newest_seal_is_told_as_two_numbers(metrics: Metrics) -> None:
+    """What an older journal cannot have; absent before the first one."""
+    assert sample(metrics, "journal_seals") is None
+    metrics.standing(Standing(1, 0, None, 0, sealed=Seal(7, "f" * 64, NOW, 3)))
+    assert sample(metrics, "journal_seals") == 7
+    assert sample(metrics, "journal_seal_digest") == int("f" * 12, 16)
 
 
 def test_the_mode_is_a_state_set(metrics: Metrics) -> None:

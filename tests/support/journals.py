@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from remediator.clock import SystemClock
 from remediator.events import Event, Kind
 from remediator.facts import Facts
 from remediator.journal import InboxRow, Journal, Routed
 from remediator.journal.migrate import FOLDER
+from remediator.journal.transaction import Tx
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Journal as Settings
 
@@ -137,7 +140,7 @@ revision, down_revision, branch_labels, depends_on, oldest = "9999", "{newest}",
 def upgrade():
     op.add_column("work", sa.Column("hint", sa.Text))
     op.add_column("events", sa.Column("sealed", sa.Text))
-    op.create_table("seals", sa.Column("number", sa.BigInteger, primary_key=True))
+    op.create_table("of_tomorrow", sa.Column("number", sa.BigInteger, primary_key=True))
 """,
 )
 
@@ -148,3 +151,12 @@ def next_version(folder: Path, newest: str, oldest: str) -> Path:
     shutil.copytree(FOLDER, made, ignore=shutil.ignore_patterns("__pycache__"))
     (made / "versions" / f"{NEXT}_next.py").write_text(NEXT_FILE.format(newest=newest, oldest=oldest))
     return made
+
+
+async def sql(journal: Journal, statement: str) -> None:
+    """Change the tables behind the journal's back."""
+
+    def run(tx: Tx) -> None:
+        tx.run(text(statement))
+
+    await journal._store.write(run)
