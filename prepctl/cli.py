@@ -152,6 +152,9 @@ def journal_tail(
         found = client.get("/api/v1/journal", after=found["next"], limit=1000)
 
 
+SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"  # as in remediator.openapi, which takes half a second to import
+
+
 @app.command("journal:verify")
 def journal_verify(
     context: typer.Context,
@@ -165,6 +168,9 @@ def journal_verify(
     ] = "",
 ) -> None:
     """Recompute every limit's charge and every seal from the events; the exit code is 1 when something differs."""
+    if seal and not re.fullmatch(SEAL, seal):
+        do = "Give NUMBER:DIGEST, as the log's line `journal sealed` or the two metrics tell it."
+        raise Failure(Exit.USAGE, f"--seal: {seal!r} is no number and digest of a seal.", do)
     found = _asked(context).client.get("/api/v1/journal/verify", **({"seal": seal} if seal else {}))
     for problem in found["problems"]:
         typer.echo(show.clean(problem))

@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from prepctl import cli
 from prepctl.errors import Exit
+from remediator import openapi
 from remediator.api import Footing
 from remediator.events import Kind
 from tests.support.episodes import write
 from tests.support.http_side import Side, serve
+from tests.support.journals import sql
 from tests.support.waiting import free_port
 from tests.unit.cases import NOW, RUNBOOK, History
 
@@ -153,6 +156,31 @@ async def test_the_journal_is_followed(side: Side, prepctl: Prepctl) -> None:
 
 
 # -- pauses -------------------------------------------------------------------------------------------------
+
+
+async def test_the_journal_is_verified(side: Side, prepctl: Prepctl) -> None:
+    """What it told outside of itself is compared with what it holds, and a change is an exit code."""
+    history = History(NOW - 60).intent(NOW - 40, attempt=DOUBT)
+    episode = await write(side.journal, history)
+    none = await prepctl("journal:verify")
+    assert (none.code, "Nothing is sealed yet" in none.out) == (Exit.DONE, True)
+    await side.journal.seal()
+    sound = await prepctl("journal:verify")
+    assert sound.code == Exit.DONE
+    assert "up to seal 1" in sound.out
+    told = sound.out.rpartition("--seal ")[2].strip()
+    assert (await prepctl("journal:verify", "--seal", told)).code == Exit.DONE
+    other = await prepctl("journal:verify", "--seal", f"1:{'0' * 64}")
+    assert (other.code, other.out.startswith("seal 1: ")) == (Exit.NO, True)
+    assert "is not what was told outside of the journal" in other.out
+    wrong = await prepctl("journal:verify", "--seal", "the last one")
+    assert wrong.code == Exit.USAGE
+    assert "Give NUMBER:DIGEST" in wrong.err
+    assert cli.SEAL == openapi.SEAL
+    await sql(side.journal, f"UPDATE events SET at = at - 3600 WHERE episode = '{episode}' AND seq = 1")
+    changed = await prepctl("journal:verify")
+    assert changed.code == Exit.NO
+    assert changed.out.startswith("seal 1: its events are not what was sealed")
 
 
 async def test_pause_and_resume(side: Side, prepctl: Prepctl) -> None:
