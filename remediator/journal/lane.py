@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ T = TypeVar("T")
 BUSY_MS = 2000
 TOGETHER = 64  # bodies in one transaction at most
 WAL_LIMIT = 64 * 1024 * 1024  # bytes; the file is cut back to this after a checkpoint
+LOOK_SECONDS = 10.0  # for which one look may last: others wait for its thread, those who are about to act too
+STEPS = 100_000  # of SQLite's machine between two looks at the time, some milliseconds
 DATA_FAULTS = (DataError, IntegrityError, InterfaceError, UnicodeError, OverflowError)
 """The values are at fault, and will be again."""
 
@@ -49,7 +52,8 @@ class Lane:
         self._ids = ids
         self._told = told
         self._sound = sound
-        self._engine = _engine(path, writes=sound is not None)
+        self._until = 0.0  # monotonic seconds at which a look is ended
+        self._engine = _engine(path, None if sound is not None else self._is_late)
         self._connection: Connection | None = None
         self._waiting: deque[tuple[Body[Any], Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, "journal-write" if sound else "journal-read") if path else None
@@ -86,6 +90,9 @@ class Lane:
             self._connection = self._engine.connect()
         return self._connection
 
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
+
     def _next(self) -> None:
         """In the thread: do what waits. Called once for each that waits, so a later call may find nothing to do."""
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER))]
@@ -100,12 +107,12 @@ class Lane:
     def _together(self, group: Sequence[tuple[Body[Any], Future[Any]]]) -> bool:
         """All in one transaction. False: one of them raised, nothing was written, and each is to go alone.
 
-        A fault of the disk is told to all, and nothing is tried again.
+        A fault of the disk is told to all who write, and nothing is tried again. Of those who read one may be too slow.
         """
         try:
             found = self._transaction(lambda tx: [body(tx) for body, _ in group])
         except DBAPIError as error:
-            if isinstance(error, DATA_FAULTS):
+            if isinstance(error, DATA_FAULTS) or self._sound is None:
                 return False
             for _, done in group:
                 done.set_exception(_caused(self._told(error), error))
@@ -120,6 +127,7 @@ class Lane:
         if self._sound is not None:
             self._sound()
         connection = self._connect()
+        self._until = time.monotonic() + LOOK_SECONDS
         with connection.begin():
             return body(Tx(connection, self._clock, ids=self._ids))
 
@@ -135,7 +143,9 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
     return error
 
 
-def _engine(path: Path | None, *, writes: bool) -> Engine:
+def _engine(path: Path | None, late: Callable[[], bool] | None) -> Engine:
+    """`late` ends a statement when it says so; without it the connection writes."""
+    writes = late is None
     engine = create_engine(
         f"sqlite:///{path or ':memory:'}",
         poolclass=StaticPool,
@@ -148,6 +158,7 @@ def _engine(path: Path | None, *, writes: bool) -> Engine:
         connection.isolation_level = None  # the driver begins nothing by itself; `do_begin` below does
         if path is not None:
             _pragmas(connection, writes=writes)
+            connection.set_progress_handler(late, STEPS)
 
     def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
         dbapi_connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")

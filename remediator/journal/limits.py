@@ -6,11 +6,12 @@ changes of mode take it, so nothing that could forbid an effect is written betwe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, union, update
 
 from remediator.errors import Conflict
 from remediator.events import Event, Kind
@@ -18,7 +19,7 @@ from remediator.facts import Facts
 from remediator.journal import lines, watch, work
 from remediator.journal.tables import charges, episodes, events, pauses, replicas
 from remediator.journal.tables import work as work_table
-from remediator.journal.transaction import INTENT_LOCK, Tx, plain
+from remediator.journal.transaction import INTENT_LOCK, Tx, filled, plain
 from remediator.journal.values import Decide, Pause, Running
 from remediator.reasons import Refusal
 from remediator.runbooks import MODES
@@ -56,6 +57,8 @@ _COUNTS = select(
     *watch.STATES,
 ).where(charges.c.at > bindparam("now") - DAY)
 _HEAD = select(func.max(events.c.at))
+_ACTED = union(select(events.c.episode).where(events.c.kind == "intent"), select(charges.c.episode))
+_CHARGES = select(charges).where(charges.c.episode.in_(bindparam("of", expanding=True)))
 # The same words as `ledger.Attempt.in_doubt` and `did_not_begin`.
 OPEN_END = and_(
     or_(charges.c.result.is_(None), charges.c.result == "in_doubt"),
@@ -296,14 +299,19 @@ def leave(tx: Tx, owner: str) -> None:
     tx.run(_GONE, {"me": owner})
 
 
-def verify(tx: Tx) -> list[str]:
-    """Recompute the charges from the events and say each difference, one a line. Empty: they agree."""
+def acted(tx: Tx) -> list[str]:
+    """Episodes that have intended something, or are charged for it."""
+    return [row.episode for row in tx.rows(_ACTED)]
+
+
+def verify(tx: Tx, acted: Sequence[str]) -> list[str]:
+    """Recompute the charges of these episodes from their events and say each difference, one a line."""
     wanted: dict[str, dict[str, Any]] = {}
-    for row in tx.rows(select(events.c.episode).distinct().where(events.c.kind == "intent")):
-        for event in lines.of_episode(tx, row.episode):
+    for episode in acted:
+        for event in lines.of_episode(tx, episode):
             _recompute(wanted, event)
     problems = []
-    for row in tx.rows(select(charges)):
+    for row in tx.rows(_CHARGES, {"of": filled(acted)}):
         expected = wanted.pop(row.attempt, None)
         if expected is None:
             problems.append(f"attempt {row.attempt}: charged without an intent")

@@ -21,7 +21,7 @@ from remediator.journal.transaction import Tx, filled
 from remediator.journal.values import EpisodeRow
 
 FEW = 500  # episodes of a runbook
-SEALS = 5  # that are recomputed in one piece: others read in between
+SEALS, ACTED = 5, 200  # seals and episodes that are recomputed in one piece: others read in between
 FRESH = 20  # events that the pulse looks at: a late COMMIT of another replica lands among these
 _ROW = (events.c.id, events.c.episode, events.c.seq, events.c.kind, events.c.version, events.c.at, events.c.data)
 _NEWEST_FIRST = (events.c.at.desc(), events.c.episode.desc(), events.c.seq.desc())
@@ -173,7 +173,10 @@ class Readings(Replica):
 
     async def verify(self) -> list[str]:
         """Recompute the charges and the seals from the events and tell each difference."""
-        problems = await self._store.read(limits.verify)
+        problems: list[str] = []
+        acted = await self._store.read(limits.acted)
+        for begin in range(0, len(acted), ACTED):
+            problems += await self._store.read(functools.partial(limits.verify, acted=acted[begin : begin + ACTED]))
         last: seals.Seal | None = None
         while True:
             found, next_one = await self._store.read(functools.partial(seals.differences, before=last, most=SEALS))

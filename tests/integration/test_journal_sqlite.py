@@ -23,7 +23,7 @@ from sqlalchemy import text
 
 from remediator.clock import SystemClock
 from remediator.errors import Conflict, JournalError
-from remediator.journal import InboxRow, Journal
+from remediator.journal import InboxRow, Journal, lane
 from remediator.journal.lifetime import BOOT, HOLD_OFF
 from remediator.journal.sqlite import SQLiteStore, _file_system
 from remediator.journal.store import Unstorable
@@ -39,6 +39,16 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     place = Place(f"sqlite:///{tmp_path}/journal.db", tmp_path)
     yield place
     await place.close()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """An open file with one table, and no journal in it."""
+    store = SQLiteStore(tmp_path / "journal.db", time.time)
+    await store.open()
+    await store.write(lambda tx: tx.run(text("CREATE TABLE said (what TEXT PRIMARY KEY)")))
+    yield store
+    await store.close()
 
 
 def child(what: str, file: Path, *before: str) -> list[str]:
@@ -299,14 +309,6 @@ class TestDisk:
 class TestTogether:
     """What waits while a transaction is under way shares the next one."""
 
-    @pytest.fixture
-    async def store(self, tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-        store = SQLiteStore(tmp_path / "journal.db", time.time)
-        await store.open()
-        await store.write(lambda tx: tx.run(text("CREATE TABLE said (what TEXT PRIMARY KEY)")))
-        yield store
-        await store.close()
-
     async def behind(self, store: SQLiteStore, bodies: Sequence[Callable[[Tx], Any]]) -> list[Any]:
         """Results and errors of bodies that all came while another one was under way."""
         go_on = threading.Event()
@@ -347,6 +349,28 @@ class TestTogether:
         assert (type(found[1]), type(found[2])) == (Unstorable, Conflict)
         said = await store.read(lambda tx: tx.rows(text("SELECT what FROM said ORDER BY what")))
         assert [row.what for row in said] == ["a", "b"]
+
+
+ENDLESS = text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n")
+
+
+class TestLooks:
+    async def test_one_that_does_not_end_is_ended_alone(self, store: SQLiteStore, monkeypatch: Any) -> None:
+        """The others that wait for the same thread have their answers, and the next one has its own."""
+        monkeypatch.setattr(lane, "LOOK_SECONDS", 0.5)
+        go_on = threading.Event()
+        first = asyncio.create_task(store.read(lambda tx: go_on.wait(10)))
+        others = [store.read(lambda tx: tx.rows(text("SELECT 1"))[0][0]) for _ in range(5)]
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        began = time.monotonic()
+        found = await asyncio.gather(store.read(lambda tx: tx.rows(ENDLESS)), *others, return_exceptions=True)
+        assert time.monotonic() - began < 10
+        assert await first
+        assert isinstance(found[0], JournalError)
+        assert "a look was ended" in str(found[0])
+        assert found[1:] == [1] * 5
+        assert await store.read(lambda tx: tx.rows(text("SELECT 2"))[0][0]) == 2
+        assert store.broken is None
 
 
 class TestInMemory:
