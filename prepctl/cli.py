@@ -152,6 +152,7 @@ def journal_tail(
         found = client.get("/api/v1/journal", after=found["next"], limit=1000)
 
 
+VERIFY = "/api/v1/journal/verify"
 SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"  # as in remediator.openapi, which takes half a second to import
 
 
@@ -171,19 +172,26 @@ def journal_verify(
     if seal and not re.fullmatch(SEAL, seal):
         do = "Give NUMBER:DIGEST, as the log's line `journal sealed` or the two metrics tell it."
         raise Failure(Exit.USAGE, f"--seal: {seal!r} is no number and digest of a seal.", do)
-    found = _asked(context).client.get("/api/v1/journal/verify", **({"seal": seal} if seal else {}))
-    for problem in found["problems"]:
+    client = _asked(context).client
+    problems = client.get(VERIFY, seal=seal)["problems"] if seal else []
+    if seal and not problems:
+        typer.echo(f"Seal {seal.partition(':')[0]} is there as it was told.")
+    found = client.get(VERIFY)
+    problems += found["problems"]
+    while found.get("next"):
+        found = client.get(VERIFY, after=found["next"])
+        problems += found["problems"]
+    for problem in problems:
         typer.echo(show.clean(problem))
-    if found["problems"]:
+    if problems:
         raise typer.Exit(Exit.NO)
     typer.echo("The charges are what the events say.")
-    if found["seal"] is None:
+    if (last := found.get("seal")) is None:
         typer.echo("Nothing is sealed yet: the first seal comes a minute after the first event.")
         return
-    newest, left = found["seal"], found["unsealed"]
-    typer.echo(f"The events are what was sealed, up to seal {newest['number']}, made {show.ago(newest['at'])}.")
-    typer.echo(f"Newer than that, and in no seal yet: {left}.")
-    typer.echo(f"To be kept elsewhere: --seal {newest['number']}:{newest['digest']}")
+    typer.echo(f"The events are what was sealed, up to seal {last['number']}, made {show.ago(last['at'])}.")
+    typer.echo(f"In no seal yet: {show.many(found['unsealed'], 'event')}.")
+    typer.echo(f"To be kept elsewhere: --seal {last['number']}:{last['digest']}")
 
 
 @app.command("journal:export")

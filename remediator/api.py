@@ -38,6 +38,8 @@ from remediator.errors import ConfigError, JournalError
 from remediator.events import Event
 from remediator.handling import CALLER, SAID, No, caller_of, no, read_body
 from remediator.journal import EpisodeRow, Journal
+from remediator.journal.readings import START, Verified
+from remediator.journal.seals import Seal
 from remediator.ledger import Attempt
 from remediator.metrics import Metrics
 from remediator.narrative import line, why
@@ -50,6 +52,7 @@ log = structlog.get_logger(__name__)
 
 ANSWER_TIMEOUT = 10.0  # seconds for the whole of an answer
 READY_TIMEOUT = 5.0
+VERIFYING = 3.0  # seconds for a part of a verification
 Json = Any  # what `json.dumps` takes
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -218,22 +221,41 @@ class Api:
         return web.json_response({"events": said, "next": following})
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Each difference between the events, what was charged and what was sealed; none is what it should be."""
+        """Each difference between the events, what was charged and what was sealed; none is what it should be.
+
+        In parts: `next` is the next `after`, null at the end. With `seal` only that one is compared with what was told.
+        """
         said = request.query.get("seal")
-        if said is not None and not re.fullmatch(openapi.SEAL, said):
+        if said is not None:
+            return web.json_response(await self._told(said))
+        part = await self.journal.verify_part(await self._verified(request.query.get("after")), VERIFYING)
+        following = None if part.after is None else str(part.after)
+        return web.json_response(await self._verification(part.problems, part.seal, following))
+
+    async def _verification(self, problems: Sequence[str], seal: Seal | None, following: str | None) -> Json:
+        told = seal and {"number": seal.number, "digest": seal.digest, "at": seal.at}
+        left = await self.journal.unsealed()
+        return {"problems": [*problems], "seal": told, "next": following, "unsealed": left}
+
+    async def _told(self, said: str) -> Json:
+        if not re.fullmatch(openapi.SEAL, said):
             do = "Give number:digest, as the log's line `journal sealed` or the two metrics tell it."
             raise no(400, "seal", "`seal` is no number and digest of a seal.", do)
-        problems = await self.journal.verify()
-        if said is not None:
-            number, _, word = said.partition(":")
-            seal = await self.journal.seal_of(int(number))
-            if seal is None:
-                problems.append(f"seal {number}: not there, and it was told outside of the journal")
-            elif not seal.is_told(word):
-                problems.append(f"seal {number}: {seal.digest} is not what was told outside of the journal")
-        newest, open_ones = await self.journal.newest_seal(), await self.journal.unsealed()
-        told = newest and {"number": newest.number, "digest": newest.digest, "at": newest.at}
-        return web.json_response({"problems": problems, "seal": told, "unsealed": open_ones})
+        number, _, word = said.partition(":")
+        seal, problems = await self.journal.seal_of(int(number)), []
+        if seal is None:
+            problems.append(f"seal {number}: not there, and it was told outside of the journal")
+        elif not seal.is_told(word):
+            problems.append(f"seal {number}: {seal.digest} is not what was told outside of the journal")
+        return await self._verification(problems, seal, None)
+
+    async def _verified(self, given: str | None) -> Verified:
+        if given is None:
+            return START
+        if not re.fullmatch(openapi.VERIFIED, given):
+            raise no(400, "after", "`after` is no place in a verification.", "Give the `next` of the answer before.")
+        what, _, which = given.partition(":")
+        return Verified(which) if what == "episode" else Verified(None, await self.journal.seal_of(int(which)))
 
     async def doubts(self, _: web.Request) -> web.Response:
         """Attempts that may have taken effect and are not running any more."""

@@ -295,7 +295,7 @@ class Restored(Strict):
 
 
 class Seal(Strict):
-    """The newest seal over the journal's events. `at` UNIX seconds."""
+    """A seal over some of the journal's events. `at` UNIX seconds."""
 
     number: int
     digest: str
@@ -305,11 +305,14 @@ class Seal(Strict):
 class Verification(Strict):
     """Each difference between the events, what was charged and what was sealed; none is what it should be.
 
+    seal      the last one that was looked at
+    next      the next `after`; null at the end
     unsealed  events that no seal holds yet; each minute they get one
     """
 
     problems: tuple[str, ...]
     seal: Seal | None
+    next: str | None
     unsealed: int
 
 

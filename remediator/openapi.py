@@ -25,6 +25,7 @@ RUNBOOK = "[a-z][a-z0-9-]{1,62}"
 MOST_SINCE = 365 * 86400  # seconds
 SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"
 """Number and digest of a seal, the latter as the log tells it or as the metric does."""
+VERIFIED = f"(episode:{EPISODE}|seal:[0-9]{{1,9}})"
 MOMENT = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 
 Json = Any  # what `json.dumps` takes
@@ -117,8 +118,12 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/api/v1/journal/verify", "verify", models.Verification,
-        "Recompute the charges and the seals from the events; with `seal` also whether one is as it was told.",
-        parameters=(Parameter("seal", {"type": "string", "pattern": f"^{SEAL}$"}),), refusals=(400,),
+        "Recompute charges and seals from the events, in parts; with `seal` only compare that one with what was told.",
+        parameters=(
+            Parameter("after", {"type": "string", "pattern": f"^{VERIFIED}$"}),
+            Parameter("seal", {"type": "string", "pattern": f"^{SEAL}$"}),
+        ),
+        refusals=(400,),
     ),
     Operation(
         "GET", "/api/v1/approvals", "approvals", models.Questions, "What waits for a person's yes.",

@@ -82,7 +82,7 @@ class Journal(Strict):
     password_file: Path | None = None
     """Password of the journal's PostgreSQL role; null where none is asked for."""
     evidence_dir: Path = Path("/var/lib/prep-remediator/evidence")
-    """Folder of the captured evidence, 0700. Beside it a replica on PostgreSQL keeps `journal.witness`."""
+    """Folder of the captured evidence, 0700. Beside it lie `journal.seal` and, on PostgreSQL, `journal.witness`."""
     evidence_days: int = Field(default=30, ge=1)
     """After so many days evidence is removed."""
     lease: Duration = 6.0

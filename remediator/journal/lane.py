@@ -107,12 +107,12 @@ class Lane:
     def _together(self, group: Sequence[tuple[Body[Any], Future[Any]]]) -> bool:
         """All in one transaction. False: one of them raised, nothing was written, and each is to go alone.
 
-        A fault of the disk is told to all who write, and nothing is tried again. Of those who read one may be too slow.
+        A fault of the disk is told to all, and nothing is tried again.
         """
         try:
             found = self._transaction(lambda tx: [body(tx) for body, _ in group])
         except DBAPIError as error:
-            if isinstance(error, DATA_FAULTS) or self._sound is None:
+            if isinstance(error, DATA_FAULTS) or _is_interrupt(error):
                 return False
             for _, done in group:
                 done.set_exception(_caused(self._told(error), error))
@@ -135,6 +135,11 @@ class Lane:
         if self._connection is not None:
             self._connection.close()
         self._engine.dispose()
+
+
+def _is_interrupt(error: DBAPIError) -> bool:
+    """One of those who look was too slow; the others were not."""
+    return getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
 
 
 def _caused(error: BaseException, cause: BaseException) -> BaseException:

@@ -26,7 +26,7 @@ from remediator.journal.postgres import PostgresStore
 from remediator.journal.sqlite import SQLiteStore
 from remediator.journal.store import Store
 from remediator.journal.transaction import Tx
-from remediator.journal.witness import Witness
+from remediator.journal.witness import SeenSeal, Witness
 from remediator.runbooks import MODES
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 DAY = 86400.0
 LIVE_LEASES = 3  # a replica that was not seen for this many leases binds nobody by its mode
 STANDBY_HOLD = 150.0  # seconds without an intent after a look that found one; looked for each minute
+SEALS_APART = 0.05  # seconds between two seals of one round: others write in between
 DEAD_LETTERS = 1000  # kept until `dead_letter` is told another number
 CLEAN, BOOT, HOLD_OFF = "clean_shutdown", "boot_id", "hold_off_until"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): another value after each boot
@@ -44,7 +45,7 @@ class Replica:
 
     owner  this process' name in the journal, unique for each start
     wake   set when something may be due now; whoever waits for it clears it
-    sealed the newest seal that this process has seen, None before the first look
+    sealed the newest seal that this replica has seen, None before the first one
     """
 
     def __init__(self, store: Store, owner: str, clock: Clock, mode: str, config_digest: str, lease: float) -> None:
@@ -61,6 +62,7 @@ class Replica:
         self._held: dict[str, float] = {}  # episode: boot time up to which the lease is ours for certain
         self._hold_until = 0.0  # boot time
         self._witness: Witness | None = None
+        self._seen: SeenSeal | None = None
         self._regressed_hold = 0.0
         self._refuse_standby = False
         self._standbys = ""  # told last
@@ -114,6 +116,8 @@ class Replica:
                 lease=settings.lease,
                 witness=settings.evidence_dir.parent / "journal.witness" if store.shared else None,
             )
+            self._seen = SeenSeal(settings.evidence_dir.parent / "journal.seal")
+            self.sealed = self._seen.load()
             self._refuse_standby = refuse
             self._tell_standbys(names)
             return self
@@ -177,17 +181,20 @@ class Replica:
         """
         try:
             if clean and self._store.broken is None:
-                await self._store.write(self._left)
+                made = await self._store.write(self._left)
+                if made is not None:
+                    self._saw(made, "journal sealed")
         finally:
             await self._store.close()
             if self._witness is not None:
                 self._witness.close()
 
-    def _left(self, tx: Tx) -> None:
+    def _left(self, tx: Tx) -> seals.Seal | None:
         limits.leave(tx, self.owner)
         work.give_up(tx, self.owner)
         if not self._store.shared:
             index.set_mark(tx, CLEAN, "yes")
+        return seals.close(tx, self.owner) if self._seen is not None else None
 
     @property
     def broken(self) -> str | None:
@@ -234,7 +241,7 @@ class Replica:
         if self._witness is not None and self._witness.regressed:
             await self._stop(self._witness.regressed)
             await self._store.read(self._witness.accept)
-            self.sealed = None
+            self._forget_seal()
         if isinstance(self._store, SQLiteStore):
             self._store.keep_ballast()
         known = mode == self._mode and not self._untold
@@ -262,31 +269,38 @@ class Replica:
 
         A seal that was seen and is not there as it was stops everything until people have looked, as lost events do.
         """
+        if self._witness is not None and self._witness.regressed:
+            return  # the heartbeat stops everything, and knows more
         try:
             newest, pending = await self._store.read(lambda tx: seals.look(tx, self.sealed))
         except seals.Cut as cut:
             await self._stop(str(cut))
-            self.sealed = None
+            self._forget_seal()
             return
         if newest is not None and newest != self.sealed:
             self._saw(newest, "the journal's newest seal")
-        while pending:
-            made = await self._store.write(lambda tx: seals.close(tx, self.owner))
-            if made is None:
-                return
+        while pending and (made := await self._store.write(lambda tx: seals.close(tx, self.owner))) is not None:
             self._saw(made, "journal sealed")
             pending = made.count == seals.MOST
+            await self._clock.sleep(SEALS_APART)
 
     def _saw(self, seal: seals.Seal, what: str) -> None:
         self.sealed = seal
         log.info(what, seal=seal.number, digest=seal.digest, events=seal.count)
+        if self._seen is not None:
+            self._seen.keep(seal)
+
+    def _forget_seal(self) -> None:
+        self.sealed = None
+        if self._seen is not None:
+            self._seen.keep(None)
 
     async def _stop(self, lost: str) -> None:
         """Lost events stop everything until people have looked; then this replica goes on from what there is."""
         reason = f"the journal has lost events: {lost}"
         token = uuid.uuid4().hex
-        await self._store.write(lambda tx: limits.pause(tx, token, "all", limits.JOURNAL, reason, None))
         await self.hold_off(self._regressed_hold, reason)
+        await self._store.write(lambda tx: limits.pause(tx, token, "all", limits.JOURNAL, reason, None, once=True))
 
     async def hold_off(self, seconds: float, why: str) -> None:
         """No intent of this replica for so long, by boot time (after a step of its clock).

@@ -57,7 +57,14 @@ _COUNTS = select(
     *watch.STATES,
 ).where(charges.c.at > bindparam("now") - DAY)
 _HEAD = select(func.max(events.c.at))
-_ACTED = union(select(events.c.episode).where(events.c.kind == "intent"), select(charges.c.episode))
+_ACTED = (
+    union(
+        select(events.c.episode).where(events.c.kind == "intent", events.c.episode > bindparam("after")),
+        select(charges.c.episode).where(charges.c.episode > bindparam("after")),
+    )
+    .order_by("episode")
+    .limit(bindparam("most"))
+)
 _CHARGES = select(charges).where(charges.c.episode.in_(bindparam("of", expanding=True)))
 # The same words as `ledger.Attempt.in_doubt` and `did_not_begin`.
 OPEN_END = and_(
@@ -299,9 +306,9 @@ def leave(tx: Tx, owner: str) -> None:
     tx.run(_GONE, {"me": owner})
 
 
-def acted(tx: Tx) -> list[str]:
-    """Episodes that have intended something, or are charged for it."""
-    return [row.episode for row in tx.rows(_ACTED)]
+def acted(tx: Tx, after: str, most: int) -> list[str]:
+    """Episodes that have intended something, or are charged for it, in the order of their ids."""
+    return [row.episode for row in tx.rows(_ACTED, {"after": after, "most": most})]
 
 
 def verify(tx: Tx, acted: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,38 @@ class Effects:
     last_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How far a verification has come.
+
+    episode  the charges of the episodes up to this one are; None: of all of them
+    seal     the last seal that is, None before the first
+    """
+
+    episode: str | None = ""
+    seal: seals.Seal | None = None
+
+    def __str__(self) -> str:
+        """As a cursor: `episode:3f2a…` or `seal:12`."""
+        return f"seal:{self.seal.number if self.seal else 0}" if self.episode is None else f"episode:{self.episode}"
+
+
+START = Verified()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a part of a verification has found.
+
+    seal   the last one that was recomputed
+    after  where it goes on, None at the end
+    """
+
+    problems: tuple[str, ...]
+    seal: seals.Seal | None
+    after: Verified | None
+
+
 class Readings(Replica):
     """The part of the journal that answers people; every method may raise JournalError."""
 
@@ -173,17 +206,36 @@ class Readings(Replica):
 
     async def verify(self) -> list[str]:
         """Recompute the charges and the seals from the events and tell each difference."""
+        part = await self.verify_part(START, math.inf)
+        return list(part.problems)
+
+    async def verify_part(self, after: Verified, lasting: float) -> Part:
+        """Go on from `after`, one step and for so many seconds: one of years takes longer than an answer may."""
+        until = self._clock.boottime() + lasting
         problems: list[str] = []
-        acted = await self._store.read(limits.acted)
-        for begin in range(0, len(acted), ACTED):
-            problems += await self._store.read(functools.partial(limits.verify, acted=acted[begin : begin + ACTED]))
-        last: seals.Seal | None = None
         while True:
-            found, next_one = await self._store.read(functools.partial(seals.differences, before=last, most=SEALS))
-            problems += found
-            if next_one is None:
-                return problems + await self._store.read(seals.loose)
-            last = next_one
+            if after.episode is not None:
+                acted = await self._store.read(functools.partial(limits.acted, after=after.episode, most=ACTED))
+                problems += await self._charges(acted)
+                after = Verified(acted[-1] if len(acted) == ACTED else None)
+            else:
+                piece = functools.partial(seals.differences, before=after.seal, most=SEALS)
+                found, last = await self._store.read(piece)
+                problems += found
+                if last is None:
+                    return Part((*problems, *await self._store.read(seals.loose)), after.seal, None)
+                after = Verified(None, last)
+            if self._clock.boottime() >= until:
+                return Part(tuple(problems), after.seal, after)
+
+    async def _charges(self, acted: Sequence[str]) -> list[str]:
+        """Of these episodes. What comes in between two of its statements shows as a difference once, and not again."""
+        if not acted:
+            return []
+        piece = functools.partial(limits.verify, acted=acted)
+        first = await self._store.read(piece)
+        again = await self._store.read(piece) if first else []
+        return [each for each in first if each in again]
 
     async def seal_of(self, number: int) -> seals.Seal | None:
         """The seal of this number, None when there is none."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -19,8 +19,8 @@ from remediator.errors import JournalError
 from remediator.journal.tables import events, seals
 from remediator.journal.transaction import SEAL_LOCK, Tx, filled
 
-MOST = 1000  # events in a seal: one transaction that others wait for
-FIRST = ""  # what the first seal follows
+MOST = 250  # events in a seal: one transaction that others wait for
+LOWEST = -(2**31)  # below every number that the column can hold
 SHORT = 12  # hex digits that a number of a metric holds exactly
 _SEALED = (
     events.c.id,
@@ -59,15 +59,17 @@ class Seal:
     """One seal.
 
     number  counted from 1
-    digest  SHA-256 over the digest before and the events, hex
+    digest  SHA-256 over the digest before, the seal itself and the events, hex
     at      UNIX seconds
     count   how many events it holds
+    made_by the replica
     """
 
     number: int
     digest: str
     at: float
     count: int
+    made_by: str
 
     def is_told(self, word: str) -> bool:
         """Is it what was told outside of the journal: the digest of the log's line, or the number of the metric?"""
@@ -102,16 +104,15 @@ def look(tx: Tx, seen: Seal | None) -> tuple[Seal | None, bool]:
 
 
 def close(tx: Tx, by: str) -> Seal | None:
-    """Seal the oldest events that no seal holds, 1,000 at most; None when there is none. Replicas take turns."""
+    """Seal the oldest events that no seal holds, 250 at most; None when there is none. Replicas take turns."""
     tx.lock(SEAL_LOCK)
     rows = tx.rows(_OPEN)
     if not rows:
         return None
     before = head(tx)
-    digest = _digest(before.digest if before else FIRST, rows)
-    made = Seal((before.number if before else 0) + 1, digest, tx.now(), len(rows))
-    values = {"number": made.number, "digest": digest, "at": made.at, "count": made.count, "made_by": by}
-    tx.run(seals.insert(), values)
+    blank = Seal((before.number if before else 0) + 1, "", tx.now(), len(rows), by)
+    made = replace(blank, digest=_digest(before, blank, rows))
+    tx.run(seals.insert(), asdict(made))
     tx.run(_CLOSE, {"ids": filled([row.id for row in rows]), "number": made.number})
     return made
 
@@ -120,16 +121,16 @@ def differences(tx: Tx, before: Seal | None, most: int) -> tuple[list[str], Seal
     """What does not agree in the `most` seals after `before`, one a line; and their last one, None after the newest."""
     problems: list[str] = []
     last = before
-    for row in tx.rows(_SOME, {"after": before.number if before else 0, "most": most}):
+    for row in tx.rows(_SOME, {"after": before.number if before else LOWEST, "most": most}):
         expected = (last.number if last else 0) + 1
         if row.number != expected:
             problems.append(f"seal {expected}: not there; the next one is {row.number}")
-        held = tx.rows(_OF, {"number": row.number})
+        made, held = Seal(*row), tx.rows(_OF, {"number": row.number})
         if len(held) != row.count:
             problems.append(f"seal {row.number}: {len(held)} of its {row.count} events are there, {_of(held)}")
-        elif row.number == expected and _digest(last.digest if last else FIRST, held) != row.digest:
+        elif row.number == expected and _digest(last, made, held) != made.digest:
             problems.append(f"seal {row.number}: its events are not what was sealed, or the seal is not, {_of(held)}")
-        last = _seal(row)
+        last = made
     return problems, (None if last == before else last)
 
 
@@ -138,18 +139,18 @@ def loose(tx: Tx) -> list[str]:
     return [f"seal {row.seal}: not there, and {row.count} events say that they are in it" for row in tx.rows(_LOOSE)]
 
 
-def _of(rows: Iterable[Any]) -> str:
+def _of(rows: Sequence[Any]) -> str:
     names = sorted({row.episode for row in rows})
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"of episode {', '.join(names[:NAMED])}{more}" if names else "of no episode"
 
 
-def _digest(previous: str, rows: Iterable[Any]) -> str:
-    found = hashlib.sha256(previous.encode())
-    for row in rows:
-        found.update(b"\n" + json.dumps(list(row), ensure_ascii=True).encode())
-    return found.hexdigest()
+def _digest(before: Seal | None, seal: Seal, rows: Sequence[Any]) -> str:
+    """A line of JSON for each. Sorted here: databases sort text by their collation, and are moved to another one."""
+    lines = [[before.digest if before else "", seal.number, seal.at, seal.count, seal.made_by]]
+    lines += sorted((list(row) for row in rows), key=lambda each: (each[5], each[1], each[2]))
+    return hashlib.sha256("\n".join(json.dumps(line) for line in lines).encode()).hexdigest()
 
 
 def _seal(row: Any) -> Seal | None:
-    return None if row is None else Seal(row.number, row.digest, row.at, row.count)
+    return None if row is None else Seal(*row)

@@ -28,8 +28,7 @@ T = TypeVar("T")
 BALLAST = 8 * 1024 * 1024  # bytes kept back for outcomes when the disk is full
 # File systems on which SQLite's locks or fsync cannot be relied on (sqlite.org/howtocorrupt.html, section 2).
 REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "afs", "fuse.sshfs", "fuse.glusterfs"})
-# Primary codes (sqlite.org/rescode.html).
-FULL, IOERR, CORRUPT, CANTOPEN, NOTADB, READONLY, INTERRUPT = 13, 10, 11, 14, 26, 8, 9
+FULL, IOERR, CORRUPT, CANTOPEN, NOTADB, READONLY = 13, 10, 11, 14, 26, 8  # sqlite.org/rescode.html, primary codes
 
 
 class SQLiteStore:
@@ -102,7 +101,7 @@ class SQLiteStore:
         said = f"journal {self.path}: {cause} ({getattr(cause, 'sqlite_errorname', 'no code')})"
         if code == FULL:
             return NoSpace(f"{said}; free space on its volume")
-        if code == INTERRUPT:
+        if code == sqlite3.SQLITE_INTERRUPT:
             return JournalError(f"journal {self.path}: a look was ended after {LOOK_SECONDS:g} s")
         if code in (IOERR, CORRUPT, CANTOPEN, NOTADB, READONLY):
             self.broken = said

@@ -1,4 +1,4 @@
-"""What a replica remembers of its PostgreSQL journal outside of it: has the database forgotten something?
+"""What a replica remembers of its journal outside of it: has the database forgotten something?
 
 A standby that was promoted, or a restored backup, may lack the last transactions: the intent is gone and its
 effect is done. So the newest event that was acknowledged, and which server acknowledged it, is kept in a file of
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sqlalchemy import bindparam, select, text
 
 from remediator.errors import JournalError
+from remediator.journal.seals import Seal
 from remediator.journal.tables import events
 from remediator.journal.transaction import Tx
 
@@ -93,3 +94,30 @@ class Witness:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+class SeenSeal:
+    """The newest seal that this replica has seen, in a file: a journal that was replaced while nothing ran lacks it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def load(self) -> Seal | None:
+        """None when none was seen. Raises JournalError when the file cannot be read."""
+        try:
+            kept = self._file.read_bytes().strip()
+            return Seal(**json.loads(kept)) if kept else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise JournalError(f"{self._file} cannot be read: {error}; look at the journal, then remove it") from error
+
+    def keep(self, seal: Seal | None) -> None:
+        """Not synced, as for the witness. Raises OSError."""
+        line = json.dumps(asdict(seal)) if seal is not None else ""
+        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, line.encode().ljust(SIZE), 0)
+        finally:
+            os.close(descriptor)

@@ -176,7 +176,7 @@ async def test_a_storm_and_a_demotion_are_ended_by_people(ask: Asker) -> None:
 async def test_the_journal_verifies_itself(ask: Asker) -> None:
     """Nothing to tell of a sound one."""
     await write(ask.side.journal, History(NOW - 60).diagnosed().intent(NOW - 30).outcome(NOW - 28))
-    assert (await ask(VERA, "GET", "/journal/verify"))[1] == {"problems": [], "seal": None, "unsealed": 4}
+    assert (await ask(VERA, "GET", "/journal/verify"))[1] == {"problems": [], "seal": None, "next": None, "unsealed": 4}
     await ask.side.journal.seal()
     found = (await ask(VERA, "GET", "/journal/verify"))[1]
     newest = found["seal"]

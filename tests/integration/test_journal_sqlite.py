@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from remediator.clock import SystemClock
 from remediator.errors import Conflict, JournalError
@@ -360,6 +361,7 @@ class TestLooks:
         monkeypatch.setattr(lane, "LOOK_SECONDS", 0.5)
         go_on = threading.Event()
         first = asyncio.create_task(store.read(lambda tx: go_on.wait(10)))
+        await asyncio.sleep(0.05)
         others = [store.read(lambda tx: tx.rows(text("SELECT 1"))[0][0]) for _ in range(5)]
         asyncio.get_running_loop().call_later(0.1, go_on.set)
         began = time.monotonic()
@@ -371,6 +373,25 @@ class TestLooks:
         assert found[1:] == [1] * 5
         assert await store.read(lambda tx: tx.rows(text("SELECT 2"))[0][0]) == 2
         assert store.broken is None
+
+    async def test_a_fault_of_the_disk_ends_all_that_look_together(self, store: SQLiteStore) -> None:
+        """Tried again alone it might succeed, on pages that are lost: after it nothing is written."""
+        faults = iter([sqlite3.OperationalError("disk I/O error")])
+        go_on = threading.Event()
+
+        def look(tx: Tx) -> int:
+            for fault in faults:
+                fault.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+                raise OperationalError("SELECT 1", {}, fault)
+            return int(tx.rows(text("SELECT 1"))[0][0])
+
+        first = asyncio.create_task(store.read(lambda tx: go_on.wait(10)))
+        await asyncio.sleep(0.05)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        found = await asyncio.gather(*(store.read(look) for _ in range(3)), return_exceptions=True)
+        await first
+        assert all(isinstance(each, JournalError) for each in found)
+        assert store.broken is not None
 
 
 class TestInMemory:

@@ -84,7 +84,7 @@ def test_a_journal_without_a_file_system_of_ours_has_no_room(metrics: Metrics) -
 def test_the_newest_seal_is_told_as_two_numbers(metrics: Metrics) -> None:
     """What an older journal cannot have; absent before the first one."""
     assert sample(metrics, "journal_seals") is None
-    metrics.standing(Standing(1, 0, None, 0, sealed=Seal(7, "f" * 64, NOW, 3)))
+    metrics.standing(Standing(1, 0, None, 0, sealed=Seal(7, "f" * 64, NOW, 3, "a")))
     assert sample(metrics, "journal_seals") == 7
     assert sample(metrics, "journal_seal_digest") == int("f" * 12, 16)
 

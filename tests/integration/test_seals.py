@@ -7,8 +7,10 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
+from remediator.errors import JournalError
 from remediator.events import Kind
 from remediator.journal import Journal, seals
+from remediator.journal.readings import START
 from tests.support.journals import BOOK, RESOURCE, Place, acted, event, opened, sql
 
 
@@ -135,8 +137,47 @@ async def test_a_seal_that_was_seen_and_is_gone_stops_everything(journal: Journa
     assert len(await journal.pauses()) == 1, "told once"
 
 
+async def test_a_journal_that_was_replaced_while_nothing_ran(place: Place) -> None:
+    """By an older one, or an empty one: what this replica had seen is kept beside it, and stops everything at the start."""
+    one = await place.open()
+    await sealed(one)
+    await one.close()
+    place.opened.clear()
+    two = await place.open()
+    assert two.sealed == one.sealed
+    await sql(two, "DELETE FROM seals WHERE number = 2")
+    await two.close(clean=False)
+    place.opened.clear()
+    three = await place.open()
+    await three.seal()
+    (pause,) = await three.pauses()
+    assert (pause.scope, "seal 2" in pause.reason) == ("all", True)
+    assert (await three.facts("e", BOOK, RESOURCE)).hold_off_until is not None
+
+
+async def test_a_clean_end_leaves_nothing_unsealed(place: Place) -> None:
+    """So that a stopped remediator's journal is closed for as long as it is down."""
+    one = await place.open()
+    await acted(one, "a")
+    await one.close()
+    place.opened.clear()
+    assert await (await place.open()).unsealed() == 0
+
+
+async def test_what_a_replica_has_seen_cannot_be_read(place: Place) -> None:
+    """It is not begun without it: the file says which journal is the right one."""
+    one = await place.open()
+    await sealed(one)
+    await one.close()
+    place.opened.clear()
+    file = place.folder / "here" / "journal.seal"
+    file.write_text("{")
+    with pytest.raises(JournalError, match=r"journal\.seal cannot be read.*then remove it"):
+        await place.open()
+
+
 async def test_more_than_a_seal_holds(journal: Journal) -> None:
-    """A journal of the version before gets its seals at once, a thousand events each."""
+    """A journal of the version before gets its seals at once; verified in parts it is the same."""
     (episode,) = [await opened(journal, "k")]
     rows = [event(episode, seq, Kind.OBSERVED) for seq in range(2, 2 * seals.MOST + 3)]
     for begin in range(0, len(rows), 500):
@@ -146,10 +187,16 @@ async def test_more_than_a_seal_holds(journal: Journal) -> None:
     assert journal.sealed.number == 3
     assert await journal.unsealed() == 0
     assert await journal.verify() == []
+    part, parts = await journal.verify_part(START, 0.001), 1
+    while part.after is not None:
+        part, parts = await journal.verify_part(part.after, 0.001), parts + 1
+        assert part.problems == ()
+    assert part.seal == journal.sealed
+    assert parts > 1
 
 
 def test_the_metric_tells_the_digest_exactly() -> None:
     """A float holds 53 bits."""
-    seal = seals.Seal(7, "f" * 64, 1.0, 3)
+    seal = seals.Seal(7, "f" * 64, 1.0, 3, "a")
     assert json.loads(json.dumps(float(seal.short))) == int("f" * 12, 16)
     assert seal.is_told(f"{float(seal.short):.0f}")

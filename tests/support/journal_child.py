@@ -14,6 +14,8 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import structlog
+
 from remediator.clock import SystemClock
 from remediator.errors import JournalError
 from remediator.events import Kind
@@ -151,4 +153,5 @@ async def io_error_under_load(file: str) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the lines of stdout are its answers
     asyncio.run(globals()[sys.argv[1]](sys.argv[2]))

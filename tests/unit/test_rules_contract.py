@@ -12,7 +12,9 @@ from tests.unit.rule_contract import PINNED, given, named, problems, promql, ran
 from tests.unit.rule_files import case_groups, rules
 
 RULES = list(rules())
-RAW_LONG_RANGES: dict[str, str] = {}
+RAW_LONG_RANGES: dict[str, str] = {
+    "RemediatorJournalCut": "a restore may take hours; one series for each remediator, of which each sample must be seen"
+}
 """Rules that read more than an hour of raw samples, with the reason why nothing else will do.
 
 A range over a recording is no raw one: it has one series for each target, made for the purpose.
