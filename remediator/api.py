@@ -225,10 +225,10 @@ class Api:
 
         In parts: `next` is the next `after`, null at the end. With `seal` only that one is compared with what was told.
         """
-        said = request.query.get("seal")
+        begin, said = await self._verified(request.query.get("after")), request.query.get("seal")
         if said is not None:
             return web.json_response(await self._told(said))
-        part = await self.journal.verify_part(await self._verified(request.query.get("after")), VERIFYING)
+        part = await self.journal.verify_part(begin, VERIFYING)
         following = None if part.after is None else str(part.after)
         return web.json_response(await self._verification(part.problems, part.seal, following))
 

@@ -185,4 +185,5 @@ async def test_the_journal_verifies_itself(ask: Asker) -> None:
     assert (await ask(VERA, "GET", f"/journal/verify?seal={told}"))[1]["problems"] == []
     for other in ("1:123", f"2:{newest['digest']}"):
         assert len((await ask(VERA, "GET", f"/journal/verify?seal={other}"))[1]["problems"]) == 1
-    assert (await ask(VERA, "GET", "/journal/verify?seal=1"))[0] == 400
+    for wrong in ("seal=1", "after=1", f"after=1&seal={told}"):
+        assert (await ask(VERA, "GET", f"/journal/verify?{wrong}"))[0] == 400, wrong
