@@ -20,7 +20,10 @@ SESSION_SECONDS = 3600
 
 
 async def leak_connections(options: argparse.Namespace, environment: Environment) -> None:
-    """Open connections until Redis has `options.spare` left, hold them for `options.seconds`. Raises FaultError."""
+    """Open connections until Redis has `options.spare` left, hold them for `options.seconds`. Raises FaultError.
+
+    With none to spare somebody new comes every second meanwhile, as customers would: Redis turns them away.
+    """
     held: list[Redis] = []
     try:
         first = await _open(environment, held)
@@ -31,12 +34,30 @@ async def leak_connections(options: argparse.Namespace, environment: Environment
         for _ in range(most - options.spare - used):
             await _open(environment, held)
         tell("leaked", fault="leak-redis", connections=len(held), most=most)
-        await asyncio.sleep(options.seconds)
+        if options.spare:
+            await asyncio.sleep(options.seconds)
+        else:
+            await _come_and_go(environment, options.seconds)
     except (RedisError, OSError) as error:
         raise FaultError(f"Redis: {error}") from error
     finally:
         for client in held:
             await client.aclose()
+
+
+async def _come_and_go(environment: Environment, seconds: float) -> None:
+    """Each second a new connection that is given back at once; being turned away is what it is for."""
+    until = asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < until:
+        newcomer: list[Redis] = []
+        try:
+            await _open(environment, newcomer)
+        except (RedisError, OSError):
+            pass  # Redis counts it (rejected_connections)
+        finally:
+            for client in newcomer:
+                await client.aclose()
+        await asyncio.sleep(1.0)
 
 
 async def put_sessions(options: argparse.Namespace, environment: Environment) -> None:

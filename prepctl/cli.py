@@ -1,17 +1,15 @@
 """prepctl: the handbook's commands, in the handbook's names (`subject:verb`).
 
-Everything here goes through the remediator's API. What needs only files is in `cli_files.py`; what asks the platform
-itself, with the remediator's rights, in `diagnoses/`.
+Everything here goes through the remediator's API, what reads its journal in `cli_journal.py`. What needs only files is
+in `cli_files.py`; what asks the platform itself, with the remediator's rights, in `diagnoses/`.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import socket
-import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,6 +22,7 @@ from prepctl.asked import as_json as _as_json
 from prepctl.asked import asked_of as _asked
 from prepctl.cli_files import app as files
 from prepctl.cli_files import duration
+from prepctl.cli_journal import app as journal
 from prepctl.cli_trust import app as trust
 from prepctl.client import Client
 from prepctl.diagnoses import health
@@ -35,7 +34,6 @@ from remediator.durations import human
 EXITS = """Exit codes: 0 done; 1 the answer is no (not found, refused, not ready), or a drill or a promise that did not
 hold; 2 wrong usage, or a file that is wrong, or cannot be read or written; 3 the one that is asked does not answer, or
 cannot answer now; 4 the token does not let in; 130 Ctrl-C; 141 who read the output has gone."""
-FOLLOW = 1.0  # seconds between two questions of `journal:tail --follow`
 WHOLE_ID = re.compile("[0-9a-f]{32}")
 
 app = typer.Typer(
@@ -73,147 +71,6 @@ def _login() -> str:
     except (KeyError, OSError):  # a container's user id without a name
         name = f"uid-{os.getuid()}"
     return f"{name}@{socket.gethostname()}"
-
-
-# -- episodes -----------------------------------------------------------------------------------------
-
-
-@app.command("episodes:list")
-def episodes_list(
-    context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Closed ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many, the newest.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """Open episodes: one alert on one target each, with what the remediator is doing about it."""
-    found = _asked(context).client.get("/api/v1/episodes", open=None if everything else 1, limit=limit)
-    if as_json:
-        _as_json(found)
-        return
-    if not found["episodes"]:
-        typer.echo("No episodes." if everything else "No open episodes.")
-        return
-    show.console().print(show.episodes(found["episodes"]))
-
-
-@app.command("episodes:show")
-def episodes_show(
-    context: typer.Context,
-    episode: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
-    as_json: AsJson = False,
-) -> None:
-    """One episode: why it is where it is, and every event since the alert came."""
-    client = _asked(context).client
-    found = client.get(f"/api/v1/episodes/{_whole_id(client, episode)}")
-    if as_json:
-        _as_json(found)
-        return
-    out = show.console()
-    for row in show.timeline(found):
-        out.print(row, soft_wrap=True)
-
-
-def _whole_id(client: Client, given: str) -> str:
-    """Complete the beginning of an id; whoever reads one aloud at 3 am reads six characters."""
-    if not given.isalnum():
-        raise Failure(Exit.USAGE, f"{given!r} is not an episode's id.", "prepctl episodes:list --all shows them.")
-    if len(given) >= 32:
-        return given
-    known = [row["id"] for row in client.get("/api/v1/episodes", limit=500)["episodes"]]
-    matching = [one for one in known if one.startswith(given)]
-    if len(matching) != 1:
-        said = "several episodes begin" if matching else "no episode begins"
-        raise Failure(Exit.NO, f"{said.capitalize()} with {given!r}.", "prepctl episodes:list --all shows them.")
-    return str(matching[0])
-
-
-@app.command("journal:tail")
-def journal_tail(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many of the newest events.")] = 20,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> None:
-    """The newest events of all episodes, as they were written."""
-    client, out = _asked(context).client, show.console()
-    found = client.get("/api/v1/journal", limit=limit)
-    told: set[tuple[str, int]] = set()
-    while True:
-        fresh = [event for event in found["events"] if (event["episode"], event["seq"]) not in told]
-        told = {(event["episode"], event["seq"]) for event in found["events"]} or told
-        for event in fresh:
-            if as_json:
-                typer.echo(json.dumps(event, sort_keys=True))
-            else:
-                out.print(show.tail(event), soft_wrap=True)
-        if not follow:
-            return
-        time.sleep(FOLLOW)
-        found = client.get("/api/v1/journal", after=found["next"], limit=1000)
-
-
-VERIFY = "/api/v1/journal/verify"
-SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"  # as in remediator.openapi, which takes half a second to import
-
-
-@app.command("journal:verify")
-def journal_verify(
-    context: typer.Context,
-    seal: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBER:DIGEST",
-            help="A seal as it was told outside of the journal: the log's line `journal sealed`, or the metrics "
-            "prep_remediator_journal_seals and prep_remediator_journal_seal_digest. The journal must still have it.",
-        ),
-    ] = "",
-) -> None:
-    """Recompute every limit's charge and every seal from the events; the exit code is 1 when something differs."""
-    if seal and not re.fullmatch(SEAL, seal):
-        do = "Give NUMBER:DIGEST, as the log's line `journal sealed` or the two metrics tell it."
-        raise Failure(Exit.USAGE, f"--seal: {seal!r} is no number and digest of a seal.", do)
-    client = _asked(context).client
-    problems = client.get(VERIFY, seal=seal)["problems"] if seal else []
-    if seal and not problems:
-        typer.echo(f"Seal {seal.partition(':')[0]} is there as it was told.")
-    found = client.get(VERIFY)
-    problems += found["problems"]
-    while found.get("next"):
-        found = client.get(VERIFY, after=found["next"])
-        problems += found["problems"]
-    for problem in problems:
-        typer.echo(show.clean(problem))
-    if problems:
-        raise typer.Exit(Exit.NO)
-    typer.echo("The charges are what the events say.")
-    if (last := found.get("seal")) is None:
-        typer.echo("Nothing is sealed yet: the first seal comes a minute after the first event.")
-        return
-    typer.echo(f"The events are what was sealed, up to seal {last['number']}, made {show.ago(last['at'])}.")
-    typer.echo(f"In no seal yet: {show.many(found['unsealed'], 'event')}.")
-    typer.echo(f"To be kept elsewhere: --seal {last['number']}:{last['digest']}")
-
-
-@app.command("journal:export")
-def journal_export(
-    context: typer.Context,
-    since: Annotated[str, typer.Option(help="Only the last so long, e.g. 30d; without it everything.")] = "",
-) -> None:
-    """Every event as one JSON object a line, in the order of time."""
-    client = _asked(context).client
-    lasting = duration(since, "--since")
-    after = "0" if lasting is None else f"{max(0.0, time.time() - lasting):.3f}"
-    told: set[tuple[str, int]] = set()
-    while True:
-        found = client.get("/api/v1/journal", after=after, limit=1000)
-        fresh = [event for event in found["events"] if (event["episode"], event["seq"]) not in told]
-        for event in fresh:
-            typer.echo(json.dumps(event, sort_keys=True))
-        told = {(event["episode"], event["seq"]) for event in found["events"]}
-        # A short page is no end: what a newer remediator wrote is left out of it.
-        if not fresh and found["next"] == after:
-            return
-        after = found["next"]
 
 
 # -- pauses -------------------------------------------------------------------------------------------
@@ -503,6 +360,7 @@ def health_check(
         raise typer.Exit(Exit.NO)
 
 
+app.add_typer(journal)
 app.add_typer(files)
 app.add_typer(diagnoses)
 app.add_typer(trust)

@@ -45,6 +45,7 @@ from remediator.metrics import Metrics
 from remediator.narrative import line, why
 from remediator.operators import Caller, Operators
 from remediator.runbooks import Runbook
+from remediator.seal_names import SEAL
 from remediator.settings import Role
 from remediator.tries import Tries
 
@@ -238,7 +239,7 @@ class Api:
         return {"problems": [*problems], "seal": told, "next": following, "unsealed": left}
 
     async def _told(self, said: str) -> Json:
-        if not re.fullmatch(openapi.SEAL, said):
+        if not re.fullmatch(SEAL, said):
             do = "Give number:digest, as the log's line `journal sealed` or the two metrics tell it."
             raise no(400, "seal", "`seal` is no number and digest of a seal.", do)
         number, _, word = said.partition(":")

@@ -200,6 +200,7 @@ class Loop:
             rows, pauses = await journal.open_episodes(), await journal.pauses()
             now, facts = await journal.now(), await journal.facts("", "", None)
             doubts, storm, demoted = await journal.open_ends(), await journal.storm(), await journal.demoted()
+            unsealed = await journal.oldest_unsealed()
         except JournalError as error:
             log.error("journal does not answer", why=str(error))
             return None
@@ -214,7 +215,8 @@ class Loop:
             storm=storm is not None,
             demoted=frozenset(one.runbook for one in demoted),
             journal_room=journal.room(),
-            sealed=journal.sealed,
+            sealed=journal.told,
+            oldest_unsealed=unsealed,
         )
 
     async def _wake_on_stop(self) -> None:

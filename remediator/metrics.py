@@ -69,9 +69,10 @@ INTENT_BUCKETS = (
 class Standing:
     """What the journal's tables say now, read by the loop.
 
-    oldest_due    UNIX seconds of the longest overdue work, None when nothing is overdue
-    journal_room  share of the journal's file system that is free, 0 to 1; None where it is no file of ours
-    sealed        the newest seal of the journal, None before the first
+    oldest_due       UNIX seconds of the longest overdue work, None when nothing is overdue
+    journal_room     share of the journal's file system that is free, 0 to 1; None where it is no file of ours
+    sealed           the newest seal of the journal, None before the first
+    oldest_unsealed  UNIX seconds at which the oldest event that no seal holds was written, None when each is in one
     """
 
     episodes_open: int
@@ -84,6 +85,7 @@ class Standing:
     demoted: frozenset[str] = frozenset()
     journal_room: float | None = None
     sealed: Seal | None = None
+    oldest_unsealed: float | None = None
 
 
 class _Moment(Collector):
@@ -280,6 +282,11 @@ class Metrics:
             "First 12 hex digits of the newest seal's digest, as a number: what `prepctl journal:verify --seal` takes.",
             registry,
         )
+        self._unsealed = _Moment(
+            "prep_remediator_journal_oldest_unsealed_timestamp_seconds",
+            "When the oldest event that no seal holds was written; absent when each is in one.",
+            registry,
+        )
         self._mode = Gauge("prep_remediator_mode", "Mode in force, a state set.", ["mode"], registry=registry)
         self._config = Gauge(
             "prep_remediator_config_info",
@@ -408,6 +415,7 @@ class Metrics:
         self._room.value = now.journal_room
         self._seals.value = None if now.sealed is None else now.sealed.number
         self._seal.value = None if now.sealed is None else now.sealed.short
+        self._unsealed.value = now.oldest_unsealed
 
     def turned(self, at: float) -> None:
         """The engine's loop went round, UNIX seconds."""

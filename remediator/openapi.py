@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from remediator import api_models as models
 from remediator.runbooks import Strict
+from remediator.seal_names import SEAL
 
 MOST_EPISODES = 500
 MOST_EVENTS = 1000
@@ -23,8 +24,6 @@ EPISODE = "[0-9a-zA-Z-]{1,64}"
 ATTEMPT = "[0-9a-f]{32}"
 RUNBOOK = "[a-z][a-z0-9-]{1,62}"
 MOST_SINCE = 365 * 86400  # seconds
-SEAL = "[0-9]{1,9}:([0-9]{1,15}|[0-9a-f]{64})"
-"""Number and digest of a seal, the latter as the log tells it or as the metric does."""
 VERIFIED = f"(episode:{EPISODE}|seal:[0-9]{{1,9}})"
 MOMENT = r"[0-9]{1,12}(\.[0-9]{1,9})?"
 

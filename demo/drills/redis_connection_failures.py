@@ -45,6 +45,23 @@ def leaked_connections(stack: Stack, story: Story) -> Iterator[None]:
 
 
 @contextmanager
+def no_connection_left(stack: Stack, story: Story) -> Iterator[None]:
+    """The same client takes every connection there is: whoever comes next is turned away, the remediator too."""
+    story.notes["started_at"] = str(started_at(stack, "redis"))
+    story.notes["kept"] = ",".join(map(str, sorted(connections(stack))))
+    story.times["fault"] = time.time()
+    process = stack.start_fault("leak-redis", "--spare", "0", "--seconds", "240")
+    try:
+        said = first_json(process, ("connections", "most"))
+        seen = stack.compose("exec", "-T", "redis", "redis-cli", "PING", check=False)
+        story.notes["turned_away"] = (seen.stdout + seen.stderr).strip()
+        story.notes["fault"] = f"{said['connections']} of {said['most']} connections of Redis leaked, none is left"
+        yield
+    finally:
+        end(process)
+
+
+@contextmanager
 def frozen_with_sessions(stack: Stack, story: Story) -> Iterator[None]:
     """People are logged in, nothing is saved to disk, and Redis freezes: only a restart would bring it back."""
     stack.fault("put-sessions", "--count", str(SESSIONS))
@@ -93,6 +110,22 @@ def inspect_closed(stack: Stack, story: Story) -> list[Finding]:
     ]
 
 
+def inspect_let_in_again(stack: Stack, story: Story) -> list[Finding]:
+    """Nobody got in, now everybody does; only the leak's connections were closed, nothing was restarted."""
+    now = connections(stack)
+    leaked = sum(name == LEAKY for name in now.values())
+    closed = {int(number) for number in story.notes["kept"].split(",")} - set(now)
+    before, since = float(story.notes["started_at"]), started_at(stack, "redis")
+    restarted, refused = story.others_restarted(), story.notes["turned_away"]
+    return [
+        Finding("Redis turned a new client away (PING by redis-cli)", "max number of clients" in refused, refused),
+        Finding(f"at most {KEPT} of the leaked connections are left (CLIENT LIST)", leaked <= KEPT, f"{leaked} left"),
+        Finding("who was connected before the leak still is (by id)", not closed, f"{sorted(closed)} are gone"),
+        Finding("redis was not restarted (StartedAt)", since == before, f"{before:.0f} -> {since:.0f}"),
+        Finding("no container was restarted", not restarted, ", ".join(restarted) or "none"),
+    ]
+
+
 def inspect_sessions_kept(stack: Stack, story: Story) -> list[Finding]:
     """Same life, every session still there, and people were asked."""
     before, since = float(story.notes["started_at"]), started_at(stack, "redis")
@@ -129,6 +162,15 @@ HEALS = Drill(
     leaked_connections,
     inspect_closed,
 )
+EXHAUSTED = Drill(
+    "redis-connections-exhausted",
+    "Every connection to Redis is taken, and nobody gets in, the remediator neither",
+    "redis-connection-failures",
+    ("RedisConnectionsHigh", "RedisRejectsConnections"),
+    no_connection_left,
+    inspect_let_in_again,
+    seconds=180,
+)
 KEEPS_SESSIONS = Drill(
     "redis-would-lose-sessions",
     "Redis is frozen, and a restart would log everybody out",
@@ -153,4 +195,4 @@ EXPORTER_BLIND = Drill(
     untouched=True,
     meanwhile=refused_as("vantage_disagrees"),
 )
-DRILLS = (HEALS, KEEPS_SESSIONS, EXPORTER_BLIND)
+DRILLS = (HEALS, EXHAUSTED, KEEPS_SESSIONS, EXPORTER_BLIND)

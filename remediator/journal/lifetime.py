@@ -46,6 +46,7 @@ class Replica:
     owner  this process' name in the journal, unique for each start
     wake   set when something may be due now; whoever waits for it clears it
     sealed the newest seal that this replica has seen, None before the first one
+    told   the same, None also before the first look: after a power loss the file's one may be older than the journal's
     """
 
     def __init__(self, store: Store, owner: str, clock: Clock, mode: str, config_digest: str, lease: float) -> None:
@@ -53,6 +54,7 @@ class Replica:
         self.wake = asyncio.Event()
         self.hold_off_why = ""
         self.sealed: seals.Seal | None = None
+        self.told: seals.Seal | None = None
         self._store = store
         self._clock = clock
         self._mode = mode
@@ -277,6 +279,7 @@ class Replica:
             await self._stop(str(cut))
             self._forget_seal()
             return
+        self.told = self.sealed
         if newest is not None and newest != self.sealed:
             self._saw(newest, "the journal's newest seal")
         while pending and (made := await self._store.write(lambda tx: seals.close(tx, self.owner))) is not None:
@@ -285,13 +288,13 @@ class Replica:
             await self._clock.sleep(SEALS_APART)
 
     def _saw(self, seal: seals.Seal, what: str) -> None:
-        self.sealed = seal
+        self.sealed = self.told = seal
         log.info(what, seal=seal.number, digest=seal.digest, events=seal.count)
         if self._seen is not None:
             self._seen.keep(seal)
 
     def _forget_seal(self) -> None:
-        self.sealed = None
+        self.sealed = self.told = None
         if self._seen is not None:
             self._seen.keep(None)
 

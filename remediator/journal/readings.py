@@ -245,6 +245,10 @@ class Readings(Replica):
         """The newest seal over all replicas."""
         return await self._store.read(seals.head)
 
+    async def oldest_unsealed(self) -> float | None:
+        """When the oldest event that no seal holds was written, UNIX seconds; None when each is in one."""
+        return await self._store.read(seals.oldest_unsealed)
+
     async def unsealed(self) -> int:
         """How many events no seal holds yet; each minute they get one."""
         return await self._store.read(seals.unsealed)

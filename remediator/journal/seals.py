@@ -35,6 +35,7 @@ _SEALED = (
 _ORDER = (events.c.at, events.c.episode, events.c.seq)
 _OPEN = select(*_SEALED).where(events.c.seal.is_(None)).order_by(*_ORDER).limit(MOST)
 _ANY_OPEN = select(events.c.id).where(events.c.seal.is_(None)).limit(1)
+_OLDEST_OPEN = select(func.min(events.c.at)).where(events.c.seal.is_(None))
 _OPEN_COUNT = select(func.count()).select_from(events).where(events.c.seal.is_(None))
 _CLOSE = update(events).where(events.c.id.in_(bindparam("ids", expanding=True))).values(seal=bindparam("number"))
 _HEAD = select(seals).order_by(seals.c.number.desc()).limit(1)
@@ -94,6 +95,12 @@ def one(tx: Tx, number: int) -> Seal | None:
 def unsealed(tx: Tx) -> int:
     """How many events no seal holds yet."""
     return int(tx.rows(_OPEN_COUNT)[0][0])
+
+
+def oldest_unsealed(tx: Tx) -> float | None:
+    """When the oldest event that no seal holds was written, UNIX seconds; None when each is in one."""
+    found = tx.rows(_OLDEST_OPEN)[0][0]
+    return None if found is None else float(found)
 
 
 def look(tx: Tx, seen: Seal | None) -> tuple[Seal | None, bool]:

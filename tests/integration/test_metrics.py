@@ -89,6 +89,14 @@ def test_the_newest_seal_is_told_as_two_numbers(metrics: Metrics) -> None:
     assert sample(metrics, "journal_seal_digest") == int("f" * 12, 16)
 
 
+def test_all_that_is_sealed_has_no_age(metrics: Metrics) -> None:
+    """No event without a seal is no series: 0 would be 1970, and RemediatorJournalUnsealed would fire."""
+    metrics.standing(Standing(1, 0, None, 0, oldest_unsealed=NOW))
+    assert sample(metrics, "journal_oldest_unsealed_timestamp_seconds") == NOW
+    metrics.standing(Standing(1, 0, None, 0))
+    assert sample(metrics, "journal_oldest_unsealed_timestamp_seconds") is None
+
+
 def test_the_mode_is_a_state_set(metrics: Metrics) -> None:
     """One is 1 and the others are 0, also after a change."""
     metrics.mode("auto")

@@ -55,6 +55,31 @@ async def test_each_seal_is_told_outside_of_the_journal(place: Place) -> None:
     assert [line["digest"] for line in told if line["event"] == "the journal's newest seal"] == [head.digest]
 
 
+async def test_the_oldest_event_without_a_seal(journal: Journal) -> None:
+    """None before the first event; then the first one's time, whatever comes after it, until it is in a seal."""
+    assert await journal.oldest_unsealed() is None
+    episode, _ = await acted(journal, "a")
+    await opened(journal, "b")
+    written = min(event.at for event in await journal.events(episode))
+    assert await journal.oldest_unsealed() == written
+    await journal.seal()
+    assert await journal.oldest_unsealed() is None
+
+
+async def test_what_the_file_says_is_told_after_a_look_only(place: Place) -> None:
+    """After a power loss it may be older than the journal, and a number that falls wakes people."""
+    one = await place.open("one")
+    await sealed(one)
+    assert one.told == one.sealed
+    await one.close()
+    place.opened.clear()
+    two = await place.open("two")
+    assert two.sealed is not None
+    assert two.told is None
+    await two.seal()
+    assert two.told == two.sealed
+
+
 CHANGES = {
     "a target is another one": (
         "UPDATE events SET data = replace(data, 'docker', 'podman') WHERE episode = '{first}'",
