@@ -151,6 +151,8 @@ def links(stack: Stack) -> Table:
         table.add_row(service, stack.url(service, {"prometheus": "/alerts", "exporter": "/"}.get(service, "")))
     table.add_row("its console", stack.url("remediator", "/console"))
     table.add_row("token for it", str(Path("build/demo/secrets/remediator_api_token")))
+    if (BUILD.parent / "engine" / "env").is_file():
+        table.add_row("its Docker", ". build/engine/env (then `docker ps`)")
     return table
 
 

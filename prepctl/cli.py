@@ -38,7 +38,8 @@ WHOLE_ID = re.compile("[0-9a-f]{32}")
 
 app = typer.Typer(
     name="prepctl",
-    help="Watch and steer the remediator: what it did, what it did not do and why, pauses and doubts.",
+    help="Watch and steer the remediator: what it did, what it did not do and why, pauses and doubts. Read the "
+    "platform as its evidence does (db:, redis:, containers:, ...): call these in the remediator's container.",
     epilog=EXITS,
     no_args_is_help=True,
     add_completion=False,

@@ -91,7 +91,8 @@ class Client:
             raise Failure(
                 Exit.UNREACHABLE,
                 f"The remediator at {self.url} does not answer: {why}.",
-                "Is it running, and is PREPCTL_URL (or --url) its address? Its pause file works without it.",
+                "Is it running, and is PREPCTL_URL (or --url) its address? "
+                "To stop everything without it, create the file that its configuration names as pause_file.",
             ) from error
 
     def _base(self) -> str:

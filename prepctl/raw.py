@@ -29,10 +29,11 @@ def command(action: str, service: str) -> str:
             "--filter label=com.docker.compose.oneoff=False | head -n 1 | xargs -r docker restart"
         )
     if action in _END:
+        psql = f"docker compose exec {name} psql --username=postgres"
         return (
-            "By hand, as a role with pg_signal_backend. Look first; leave alone what has written (has_written = t):\n"
-            f"  psql --host={name} --dbname=postgres --command={shlex.quote(_LONG)}\n"
-            f"  psql --host={name} --dbname=postgres --command='select {_END[action]}(PID)'"
+            "By hand, on the Docker host. Look first; leave alone what has written (has_written = t):\n"
+            f"  {psql} --command={shlex.quote(_LONG)}\n"
+            f"  {psql} --command='select {_END[action]}(PID)'"
         )
     return f"By hand there is no one command for {action} that is safe: docs/actions.md says what it looks at and does."
 

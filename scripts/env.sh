@@ -9,9 +9,6 @@ BUILD="$ROOT/build"
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export ROOT BUILD PATH
 
-# shellcheck disable=SC2034 # used by the scripts that source this file
-COMPOSE_PROJECT=prep
-
 say() { printf '%s\n' "$*" >&2; }
 die() {
     say "error: $*"

@@ -24,7 +24,6 @@ from simulation.world import Effect
 Invariant = Callable[[Played], Iterator[str]]
 SLACK = 2.0  # seconds
 HOUR, DAY, WEEK = 3600.0, 86400.0, 7 * 86400.0
-TOLD_WITHIN = 1200.0  # seconds: a doubt waits out deadlines and lives through faults of the journal before it is told
 ALIVE = 1000.0  # seconds after an answer in which a process that dies may not have written it
 MOST_REFUSALS = 240
 """Of one episode in an hour: about one in each round of 15 seconds."""

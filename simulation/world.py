@@ -61,11 +61,6 @@ class Service:
     def health(self) -> Health:
         return self.changes[-1][1]
 
-    @property
-    def well_since(self) -> float | None:
-        """Since when it is well, None while it is not."""
-        return self.changes[-1][0] if self.health is Health.HEALTHY else None
-
     def become(self, health: Health, t: float) -> None:
         """From now on."""
         before, was = self.changes[-1]
@@ -97,12 +92,6 @@ class Service:
     def probed(self, t: float) -> Health:
         """What the remediator's own probe finds."""
         return self.monitored(t) if any(start <= t < end for start, end in self.unseen) else self.at(t)
-
-    def ill_within(self, since: float, t: float) -> bool:
-        """Was it anything but well at any moment of this time?"""
-        return self.at(since) is not Health.HEALTHY or any(
-            since <= when <= t and health is not Health.HEALTHY for when, health in reversed(self.changes[-12:])
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,10 +241,6 @@ class Readings(Replica):
         """The seal of this number, None when there is none."""
         return await self._store.read(lambda tx: seals.one(tx, number))
 
-    async def newest_seal(self) -> seals.Seal | None:
-        """The newest seal over all replicas."""
-        return await self._store.read(seals.head)
-
     async def oldest_unsealed(self) -> float | None:
         """When the oldest event that no seal holds was written, UNIX seconds; None when each is in one."""
         return await self._store.read(seals.oldest_unsealed)

@@ -675,9 +675,8 @@ class TestSeals:
         assert await replicas[0].verify() == []
         assert await replicas[0].unsealed() == 0
         heads = {each.sealed.number for each in replicas if each.sealed is not None}
-        newest = await replicas[0].newest_seal()
-        assert newest is not None
-        assert newest.number in heads
+        assert await replicas[0].seal_of(max(heads)) is not None
+        assert await replicas[0].seal_of(max(heads) + 1) is None
 
 
 class TestRollingUpgrade:
