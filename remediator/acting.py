@@ -183,6 +183,10 @@ class Acting(Telling):
             )
         except Permanent as error:
             settled = Settled(Settlement.UNKNOWN, f"The target cannot tell: {error}")
+        if attempt.settlement is Settlement.UNKNOWN and settled.settlement is not Settlement.DONE:
+            # What comes to be seen counts. That nothing is seen does not: who let it through forgets it some day.
+            await self._tell_standing(run)
+            return await self._release(run.episode, await self.journal.now() + STANDING)
         data = {
             "attempt": attempt.id,
             "settlement": settled.settlement,

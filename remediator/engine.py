@@ -156,8 +156,8 @@ class Engine(Acting):
 
     def _view(self, run: Run, now: float, facts: Facts | None) -> View:
         risks = {name: action.risk for name, action in self.actions.items()}
-        last_round = self._rounds.get(run.ledger.last.id) if run.ledger.last else None
-        return View(now, run.ledger, run.book, self.settings, facts, risks, run.world, run.proof, run.rule, last_round)
+        seen = (run.world, run.proof, run.rule, run.last_round)
+        return View(now, run.ledger, run.book, self.settings, facts, risks, *seen)
 
     async def _perform(self, run: Run, step: Step, now: float) -> float | None:
         """One step. A number means: released, due then. None: go on planning."""
@@ -245,18 +245,16 @@ class Engine(Acting):
 
     async def _record_proof(self, run: Run, step: RecordProof) -> float | None:
         judged, attempt = step.judged, step.attempt
-        self._rounds[attempt.id] = step.look.at
         checks = [{"name": c.name, "value": c.value, "good": c.good, "detail": c.detail} for c in step.look.checks]
         data = {"attempt": attempt.id, "checks": checks, "probe": step.look.probe, "sentence": judged.sentence}
         if judged.verdict is not None:
-            del self._rounds[attempt.id]
             await self.episodes.append(run, Kind.VERDICT, data | {"verdict": judged.verdict})
             await self._judge_budget(run)
             run.forget()
             return None
         if judged.good_since != attempt.good_since or not attempt.proving:
             await self.episodes.append(run, Kind.PROVING, data | {"good_since": judged.good_since})
-        return await self._release(run.episode, step.until)
+        return await self._release(run.episode, step.until, step.look.at)
 
     async def _judge_budget(self, run: Run) -> None:
         """A runbook that fails too often may only ask from now on. The lock's facts say so too, should this be lost."""

@@ -56,6 +56,7 @@ class Run:
 
     generation  of the configuration that it was read under, see `Episodes.reconfigure`
     made_room   something was written after which another episode may be next
+    last_round  when a round of its proof was last asked, by whichever replica; None when none was
     """
 
     episode: str
@@ -67,6 +68,7 @@ class Run:
     rule: Answer | None = None
     generation: int = 0
     made_room: bool = False
+    last_round: float | None = None
 
     def forget(self) -> None:
         """What was seen is not reused after something was done."""
@@ -108,7 +110,7 @@ class Episodes:
             events, rows = await self._open(claim.episode, rows)
             if not events:
                 return None
-        run = Run(claim.episode, events, fold(events), None, generation=generation)
+        run = Run(claim.episode, events, fold(events), None, generation=generation, last_round=claim.proof_at)
         run.book = await self._decided_on(run.ledger.digest)
         if claim.taken_over:
             await self.append(run, Kind.CLAIMED, {"owner": self.owner, "epoch": claim.epoch})

@@ -26,6 +26,7 @@ class Attempt:
     outcome      None: no answer yet, or the process died before it could write one
     settlement   what the target said later about a doubt
     good_since   UNIX seconds since when every round of the proof was good, None while it is not
+    gaps         how often that began anew because nobody had looked for too long
     """
 
     id: str
@@ -44,6 +45,7 @@ class Attempt:
     detail: str = ""
     settlement: Settlement | None = None
     good_since: float | None = None
+    gaps: int = 0
     proving: bool = False
     verdict: Verdict | None = None
     verdict_at: float = 0.0
@@ -336,7 +338,11 @@ def _settled(ledger: Ledger, event: Event) -> Ledger:
 
 
 def _proving(ledger: Ledger, event: Event) -> Ledger:
-    return _change(ledger, event, good_since=event.data["good_since"], proving=True)
+    since = event.data["good_since"]
+    before = next((one for one in ledger.attempts if one.id == event.data["attempt"]), None)
+    anew = before is not None and None not in (before.good_since, since) and before.good_since != since
+    gaps = before.gaps + anew if before is not None else 0
+    return _change(ledger, event, good_since=since, gaps=gaps, proving=True)
 
 
 def _verdict(ledger: Ledger, event: Event) -> Ledger:

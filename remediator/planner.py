@@ -35,7 +35,7 @@ from remediator.steps import (
 from remediator.verification import judge
 from remediator.world import Answer
 
-PATIENCE = 60.0  # seconds for which an open doubt is asked about before people are told; the asking goes on
+PATIENCE = 60.0  # seconds for which an open doubt is asked about before people are told; the asking goes on each minute
 UNMATCHED_DAYS = 1.0
 
 
@@ -67,7 +67,7 @@ def _doubt(view: View, attempt: Attempt) -> Step:
     if view.now < over:
         return Wait(over)
     told = view.ledger.handed_over == "in_doubt"
-    if attempt.settlement is None and (told or view.now < over + PATIENCE):
+    if told or (attempt.settlement is None and view.now < over + PATIENCE):
         return SettleDoubt(attempt)
     if not told:
         why = attempt.detail or "The target could not be asked."

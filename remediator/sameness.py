@@ -10,8 +10,9 @@ from remediator.ledger import Attempt
 from remediator.runbooks import Rung
 from remediator.world import World
 
-IDENTITY = ("id", "started_at", "pid", "backend_start", "query_start", "failed_at")
-"""Of an item: what tells one life of a container, one query of a session, one failure of a payment from every other."""
+IDENTITY = ("id", "started_at", "pid", "backend_start", "query_start", "failed_at", "run_id", "from", "factor")
+"""Of an item: what tells one life of a container or of a Redis, one query of a session, one failure of a payment, one
+value that is to be changed from every other."""
 
 
 def digest_of(rung: Rung, world: World) -> str:
@@ -47,5 +48,5 @@ def same(last: Attempt | None, world: World) -> bool:
 
 
 def _identity(item: Item) -> tuple[object, ...]:
-    """What does not change while it is the same container or session, also after it was acted on."""
-    return tuple(item.get(name) for name in ("id", "pid", "backend_start"))
+    """What does not change while it is the same container or query, also after it was acted on."""
+    return tuple(item.get(name) for name in ("id", "pid", "backend_start", "query_start"))

@@ -36,7 +36,6 @@ class Shell:
     settings: Settings
     episodes: Episodes
     clock: Clock
-    _rounds: dict[str, float] = field(default_factory=dict)
     _steps_of_clock: StepDetector = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +59,6 @@ class Shell:
             raise ValueError(f"episode {run.episode}: a step that needs a runbook, and there is none")
         return run.book
 
-    async def _release(self, episode: str, due: float) -> float:
-        await self.journal.release(episode, due)
+    async def _release(self, episode: str, due: float, proof_at: float | None = None) -> float:
+        await self.journal.release(episode, due, proof_at=proof_at)
         return due

@@ -28,7 +28,7 @@ class View:
     proof       one round of proof, None before it
     rule        what Prometheus says of the alert's rule, None before it was asked
     facts       what others did, None before the journal was asked
-    last_round  when this process last asked a round of this proof, None when it has not
+    last_round  when a round of proof was last asked, by whichever replica, None when none was
     """
 
     now: float

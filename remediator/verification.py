@@ -16,6 +16,7 @@ from remediator.runbooks import Proof
 from remediator.world import Health, ProofLook
 
 SLACK = 10.0  # seconds that a round of proof may take itself
+MOST_GAPS = 5  # in one proof: whoever looks is ill, and people must look instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ def judge(attempt: Attempt, proof: Proof, look: ProofLook, last_round: float | N
     - at `timeout` after the effect: worse when the target is down and was not before, not_fixed when
       something is bad, unknown otherwise. A good stretch under way at the timeout may run to its end.
 
-    A stretch in which nobody looked proves nothing: after a gap, or in another process, it begins anew.
+    A stretch in which nobody looked proves nothing: after a gap it begins anew. Which replica looked does not matter.
+    At the sixth gap it is unknown.
     """
     good = state(look, proof)
     if good:
@@ -53,6 +55,9 @@ def judge(attempt: Attempt, proof: Proof, look: ProofLook, last_round: float | N
         since = attempt.good_since if attempt.good_since is not None and watched else look.at
         if look.at - since >= proof.hold:
             return Judged(Verdict.FIXED, since, f"All checks good for {human(look.at - since)}: {describe(look)}.")
+        if attempt.good_since not in (None, since) and attempt.gaps >= MOST_GAPS:
+            sentence = f"Good now, and {attempt.gaps + 1} times not watched for the whole {human(proof.hold)}."
+            return Judged(Verdict.UNKNOWN, None, sentence)
         return Judged(None, since, f"Good for {human(look.at - since)} of {human(proof.hold)}.")
     if good is False and attempt.good_since is not None:
         after = human(look.at - attempt.good_since)

@@ -31,7 +31,7 @@ says exactly what would be touched), journaled as an intent, called once and nev
 runbook. It touches a subset of the preview, and says the difference. Settings name what each may be done to:
 [configuration.md](configuration.md); a rung of a runbook uses one: [runbook-format.md](runbook-format.md).
 
-| action | risk | who says yes | deadline | after a doubt settled as not done |
+| action | risk | who says yes | deadline | a second run |
 |---|---|---|---|---|
 """
 _ASKED = {
@@ -52,7 +52,7 @@ def _sorted() -> Sequence[type[Action]]:
 
 def _row(action: type[Action]) -> str:
     asked = _ASKED[action.risk] if action.risk in ALWAYS_ASKED else "nobody in `auto`, a person in `approve`"
-    again = "may be tried again" if action.idempotent else "a person decides"
+    again = "changes nothing more" if action.idempotent else "is another change"
     return f"| [`{action.name}`](#{action.name}) | {action.risk} | {asked} | {human(action.deadline)} | {again} |"
 
 

@@ -128,7 +128,8 @@ class Action(ABC):
     name: ClassVar[str]
     risk: ClassVar[Risk]
     idempotent: ClassVar[bool]
-    """May a new attempt follow one that was settled `not_done`? Disruptive ones never are redone."""
+    """Would a second run of the same change nothing more? For people to read: what may have begun is never done again,
+    and what provably did not begin may be, within the rung's `attempts`, whatever this says."""
     deadline: ClassVar[float]
     """Default seconds for `execute`; a rung may set its own, longer one."""
     params_model: ClassVar[type[BaseModel]]

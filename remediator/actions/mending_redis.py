@@ -14,7 +14,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from remediator.actions.base import Action, Call, Item, Outcome, Preview, Result, Settled, Settlement
-from remediator.actions.redis_guard import Passed, guarded, mark, open_gate
+from remediator.actions.redis_guard import REMEMBERED, Passed, guarded, mark, open_gate
 from remediator.clock import Clock
 from remediator.errors import Fault, Permanent, RemediatorError, Transient
 from remediator.fetch import describe
@@ -137,9 +137,10 @@ class MendingRedis(Action):
             return Settled(Settlement.UNKNOWN, "Redis was started anew since: it remembers nothing.", evidence)
         if found.now <= call.start_by:
             return Settled(Settlement.UNKNOWN, "The attempt's time is not over: it may still be on its way.", evidence)
-        if len(still) == len(call.items) or not found.evicts:
+        remembers = not found.evicts and found.now < call.start_by + REMEMBERED / 2000
+        if len(still) == len(call.items) or remembers:
             return Settled(Settlement.NOT_DONE, "Redis never let this attempt through, and would not now.", evidence)
-        said = "Redis has no mark of it, but may have thrown it away, and something has changed."
+        said = "Redis has no mark of it, but may have lost it by now, and something has changed."
         return Settled(Settlement.UNKNOWN, said, evidence)
 
     async def _behind_the_guard(self, link: Link, redis: Redis, call: Call) -> Outcome:

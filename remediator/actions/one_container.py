@@ -20,6 +20,7 @@ from remediator.containers import Answered, Container, Engine, GateState, Sent
 from remediator.durations import human
 from remediator.errors import Fault, RemediatorError, Transient
 from remediator.fetch import Refused
+from remediator.gate import REMEMBERED
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Settings, footing
 
@@ -113,7 +114,7 @@ class OneContainer(Action):
             return Settled(
                 Settlement.DONE, f"{found.name} was started at {found.started_at}, after the intent; {who}.", evidence
             )
-        if not seen and gate.started < looked_at and gate.now > call.start_by:
+        if not seen and gate.started < looked_at and call.start_by < gate.now < call.start_by + REMEMBERED / 2:
             sentence = "The gate was up all the while, never saw the attempt and would refuse it as late now."
             return Settled(Settlement.NOT_DONE, sentence, evidence)
         return Settled(Settlement.UNKNOWN, _why_unknown(gate, seen, found, looked_at, call.start_by), evidence)
@@ -190,6 +191,8 @@ def _why_unknown(gate: GateState, seen: bool, found: Container | None, looked_at
         return f"The gate let the attempt through, but {found.name} has not been started since."
     if gate.started >= looked_at:
         return "The gate was restarted meanwhile and remembers nothing of before."
+    if gate.now >= start_by + REMEMBERED / 2:
+        return "It is too long ago: the gate may have forgotten it."
     if gate.now <= start_by:
         return f"The gate would still take the attempt for {human(start_by - gate.now + 1)}."
     return "The target's answers do not fit together."

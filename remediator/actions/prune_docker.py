@@ -20,7 +20,7 @@ from remediator.actions.base import Action, Call, Item, Outcome, Preview, Result
 from remediator.clock import Clock
 from remediator.containers import PROJECT, Answered, Container, Engine, GateState, Sent
 from remediator.errors import Fault, Permanent, RemediatorError, Transient
-from remediator.gate import PRUNE_ITEMS
+from remediator.gate import PRUNE_ITEMS, REMEMBERED
 from remediator.inventory import Image, Kept, ended, image_of, is_ours, old_containers, old_images
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Prune, Settings
@@ -152,7 +152,7 @@ class PruneDocker(Action):
         said = f"{len(gone)} of {len(call.items)} are gone."
         if seen and gone:
             return Settled(Settlement.DONE, f"The gate let this attempt through; {said}", evidence)
-        if not seen and gate.started < looked_at and gate.now > call.start_by:
+        if not seen and gate.started < looked_at and call.start_by < gate.now < call.start_by + REMEMBERED / 2:
             sentence = "The gate was up all the while, never saw the attempt and would refuse it as late now."
             return Settled(Settlement.NOT_DONE, f"{sentence} {said}", evidence)
         return Settled(Settlement.UNKNOWN, f"The gate {'let it through' if seen else 'cannot tell'}; {said}", evidence)

@@ -66,7 +66,7 @@ class RaiseRedisMaxmemory(MendingRedis):
         after = min(int(before * wanted.factor), cap)
         if after <= before:
             return _none(Reason.REDIS_AT_CAP, f"maxmemory is {_mib(before)}; {_mib(cap)} is the most: {why}.")
-        item = {"run_id": found.run_id, "from": before, "to": after, "cap": cap}
+        item = {"run_id": found.run_id, "from": before, "factor": wanted.factor, "to": after, "cap": cap}
         return Selected((item,), f"Raise maxmemory of {wanted.service} from {_mib(before)} to {_mib(after)} ({why}).")
 
     async def step(self, link: Link, found: Look, call: Call) -> Step:

@@ -11,8 +11,9 @@ Without a pass the effect is never begun: the connection is cut, and Redis drops
 script fails with (late, MISCONF, a replica, no right), there is no pass. Bytes that come late come late to the script.
 Source: redis.io/docs/latest/commands/{eval,xread,client-kill,config-set}; tried on Redis 7.0. XREAD itself must be
 allowed: `open_gate` tries it before, since an error of it would let the effect through.
-What remains: bytes of the effect that a network holds up behind those of the check. Check and one effect are some 500
-bytes, one segment of TCP; only the later ones of many clients to close are in segments after it.
+What remains: a server that becomes a replica and loads between `open_gate` and the write errs on XREAD too instead of
+waiting, and takes what follows. And bytes of the effect that a network holds up behind those of the check: check and
+one effect are some 500 bytes, one segment of TCP; only the later ones of many clients to close come in others.
 """
 
 from __future__ import annotations

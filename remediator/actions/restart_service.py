@@ -25,7 +25,7 @@ from remediator.actions.one_container import (
 )
 from remediator.containers import Container, GateState, Sent
 from remediator.durations import human
-from remediator.errors import Fault
+from remediator.errors import Fault, RemediatorError
 from remediator.reasons import Reason, Refusal
 from remediator.settings import Service, Settings
 
@@ -69,7 +69,7 @@ class RestartService(OneContainer):
         one_offs = [item for item in containers if item.one_off]
         refusals = [
             *self._count(service, members),
-            *self._group(service, members),
+            *self._group(service, _sickest_first(members)[1:]),
             *running_one_offs(service, one_offs),
             *[reason for item in members for reason in await self._against(item, gate)],
         ]
@@ -88,6 +88,23 @@ class RestartService(OneContainer):
 
     def _unlike(self, item: Item, found: Container) -> str:
         return changed(item, found)
+
+    async def _last_look(self, call: Call, found: Container) -> str:
+        """Who was called by the same alert may have gone in since the look, or another member have fallen ill."""
+        service = ServiceParams.model_validate(call.params.model_dump()).service
+        try:
+            gate, containers = await asyncio.gather(self._engine.gate(), self._engine.of_service(service))
+            members = [item for item in containers if not item.one_off]
+            now = next((item for item in members if item.id == found.id), found)
+            refusals = [
+                *self._count(service, members),
+                *self._group(service, [item for item in members if item.id != found.id]),
+                *running_one_offs(service, [item for item in containers if item.one_off]),
+                *await self._against(now, gate),
+            ]
+        except RemediatorError as error:
+            return f"{error}."
+        return " ".join(refusal.sentence for refusal in refusals)
 
     async def _send(self, found: Container, call: Call, left: float) -> Sent:
         return await self._engine.restart(found.name, call.attempt, call.start_by, left)
@@ -112,12 +129,12 @@ class RestartService(OneContainer):
             found.append(Refusal(Reason.TARGET_NOT_ALLOWED, sentence))
         return found
 
-    def _group(self, service: str, members: Sequence[Container]) -> list[Refusal]:
-        """How many others stay healthy while one restarts. It is the sickest that restarts, so it is none of them."""
+    def _group(self, service: str, others: Sequence[Container]) -> list[Refusal]:
+        """How many others stay healthy, or are coming up, while one restarts."""
         wanted: Service = self._settings.services[service]
         if wanted.containers == 1:
             return []  # that is said by `singleton`
-        well = [item for item in _sickest_first(members)[1:] if item.status == "running" and item.health != "unhealthy"]
+        well = [item for item in others if item.status == "running" and item.health != "unhealthy"]
         if len(well) >= wanted.min_healthy:
             return []
         sentence = f"Of {service} {len(well)} other containers are healthy; at least {wanted.min_healthy} must be."

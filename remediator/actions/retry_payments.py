@@ -23,6 +23,8 @@ from remediator.settings import Settings
 
 MOST = 10
 """`prepctl payments:retry --batch-size 10`, the handbook."""
+ENDED = frozenset({"succeeded", "failed"})
+"""Words of an owner for a payment that nothing comes of any more; any other one may still take money."""
 UNANSWERED = 0.1
 """Share of the latest payments without the provider's answer from which on a retry would only add to the pile."""
 
@@ -103,7 +105,7 @@ class RetryFailedPayments(Action):
         if owner is None:
             raise Permanent(f"{params.service} is not in the settings any more: it cannot be asked.")
         found = await owner.attempted(call.attempt)
-        still = [one.id for one in found.begun if one.status == "open"]
+        still = [one.id for one in found.begun if one.status not in ENDED]
         evidence = {"owner_now": found.now, "begun": [one.model_dump() for one in found.begun]}
         if still:
             sentence = f"Not known whether the money was taken: payments {still} are open; their owner goes on asking."

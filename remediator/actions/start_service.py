@@ -33,6 +33,7 @@ from remediator.settings import Settings
 ASKED = frozenset({0, 130, 137, 143})
 """Exit codes of a process that was asked to end, or of one that had done its work: 0, and 128 + SIGINT, SIGKILL,
 SIGTERM (signal(7)), which `docker stop` and `docker kill` send. Nobody can tell a person's from another's."""
+KILLED = 137
 ENDLESS = frozenset({"always", "unless-stopped"})
 """Restart policies that bring back whatever ends by itself: what is stopped under one of them, somebody stopped."""
 
@@ -143,7 +144,8 @@ def stopped_by_somebody(item: Container) -> str:
         return ""
     if endless:
         return f"ended with {code} and its restart policy ({policy}) did not bring it back: somebody has stopped it."
-    if code in ASKED and not state.get("OOMKilled"):
+    # OOMKilled tells of any process in it, in its whole life; one that the kernel ended itself ends with 137.
+    if code in ASKED and not (code == KILLED and state.get("OOMKilled")):
         return f"ended with {code}, as one that was asked to end: somebody may have stopped it."
     return ""
 

@@ -1,4 +1,4 @@
-"""Terminate the session of a runaway reading query that did not heed its cancellation."""
+"""Terminate the session of a runaway reading query, where cancelling it did not help."""
 
 from __future__ import annotations
 

@@ -198,13 +198,18 @@ class Journal(Readings):
         """
         return self._held.get(episode, 0.0) - self._clock.boottime() if episode in self._held else 0.0
 
-    async def release(self, episode: str, due_at: float, *, failed: bool = False) -> None:
+    async def release(
+        self, episode: str, due_at: float, *, failed: bool = False, proof_at: float | None = None
+    ) -> None:
         """Give an episode up until `due_at`, or until now when something came for it meanwhile.
 
-        failed  nothing was planned, something went wrong: the claim counts towards `stuck`
+        failed    nothing was planned, something went wrong: the claim counts towards `stuck`
+        proof_at  when a round of proof was asked; the next claim tells it, whoever makes it
         """
         self._held.pop(episode, None)
-        due = await self._store.write(lambda tx: work.release(tx, self.owner, episode, due_at, failed=failed))
+        due = await self._store.write(
+            lambda tx: work.release(tx, self.owner, episode, due_at, failed=failed, proof_at=proof_at)
+        )
         self._wake_if(due)
 
     def forget(self, episode: str) -> None:

@@ -116,6 +116,7 @@ work = Table(
     Column("lease_until", Double, nullable=False),
     Column("claims", Integer, nullable=False),
     Column("nudged", Boolean, nullable=False),
+    Column("proof_at", Double),
 )
 Index("work_due", work.c.due_at)
 

@@ -23,12 +23,14 @@ class Claim:
     taken_over  another owner held it and let its lease run out: append `claimed` before anything else
     claims      claims in a row, this one included, that ended with neither a new event nor a planned release:
                 three mean that it is stuck
+    proof_at    when its last round of proof was asked, by whichever replica; UNIX seconds of the journal
     """
 
     episode: str
     epoch: int
     taken_over: bool
     claims: int
+    proof_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ RANKS = {"P0": 0, "P1": 1, "P2": 2, "P3": 3, "P4": 4}
 AGEING = 60.0
 """Seconds that one level of severity is worth: who has waited longer by so much goes first, so none starves."""
 _DUE = (
-    select(work.c.episode, work.c.owner, work.c.epoch, work.c.claims)
+    select(work.c.episode, work.c.owner, work.c.epoch, work.c.claims, work.c.proof_at)
     .where(
         work.c.due_at <= bindparam("now"),
         or_(work.c.owner.is_(None), work.c.lease_until <= bindparam("now"), work.c.owner == bindparam("mine")),
@@ -63,6 +63,7 @@ _RELEASE = (
     .where(work.c.episode == bindparam("of"))
     .values(owner=None, lease_until=0.0, due_at=bindparam("due"), claims=bindparam("counted"))
 )
+_RELEASE_PROVING = _RELEASE.values(proof_at=bindparam("proof_at"))
 _PROGRESS = update(work).where(work.c.episode == bindparam("of")).values(claims=0, due_at=bindparam("due"))
 _MOVED = update(work).where(work.c.episode == bindparam("of")).values(claims=0)
 _RANK = update(work).where(work.c.episode == bindparam("of")).values(rank=bindparam("to"))
@@ -100,7 +101,7 @@ def claim(tx: Tx, owner: str, lease: float, held: Collection[str], most: int) ->
         return []
     tx.run(_CLAIM, {"wanted": filled([row.episode for row in rows]), "me": owner, "until": now + lease})
     return [
-        Claim(row.episode, row.epoch + 1, row.owner is not None and row.owner != owner, row.claims + 1) for row in rows
+        Claim(row.episode, row.epoch + 1, row.owner not in (None, owner), row.claims + 1, row.proof_at) for row in rows
     ]
 
 
@@ -132,10 +133,13 @@ def bounded(due_at: float, now: float) -> float:
     return min(now + LONGEST_WAIT, due_at)  # in this order a NaN gives the limit
 
 
-def release(tx: Tx, owner: str, episode: str, due_at: float, *, failed: bool) -> float | None:
+def release(
+    tx: Tx, owner: str, episode: str, due_at: float, *, failed: bool, proof_at: float | None = None
+) -> float | None:
     """Give it up until `due_at`, or until now when something came meanwhile. Returns when it is due.
 
-    A claim that failed stays counted, and waits its time out; one that ended as planned does not.
+    A claim that failed stays counted, and waits its time out; one that ended as planned does not. `proof_at` is when a
+    round of proof was asked, where this was one.
 
     None when it was not ours any more. The row is locked first and the inbox read by a later statement: a
     router that was before us has committed by then, one after us waits for the row and makes it due again.
@@ -146,7 +150,11 @@ def release(tx: Tx, owner: str, episode: str, due_at: float, *, failed: bool) ->
     now = tx.now()
     # What fails is not due at once for what came meanwhile: it would fail again, as fast as it can be claimed.
     due = now if not failed and (held.nudged or pending(tx, episode)) else bounded(due_at, now)
-    tx.run(_RELEASE, {"of": episode, "due": due, "counted": held.claims if failed else 0})
+    values = {"of": episode, "due": due, "counted": held.claims if failed else 0}
+    if proof_at is None:
+        tx.run(_RELEASE, values)
+    else:
+        tx.run(_RELEASE_PROVING, values | {"proof_at": proof_at})
     return due
 
 

@@ -44,7 +44,7 @@ from tests.support.journals import (
     sql,
 )
 
-NEWEST = "0004"  # the newest revision of the journal's tables
+NEWEST = "0005"  # the newest revision of the journal's tables
 
 
 def test_room_is_told_of_a_file_only(journal: Journal, tmp_path: Path) -> None:
@@ -279,6 +279,15 @@ class TestWork:
             await journal.release(episode, 0.0)
         assert [claim.episode for claim in await journal.claim(2)] == [found["b"], found["c"]]
         assert [claim.episode for claim in await journal.claim(2)] == [found["a"]]
+
+    async def test_a_round_of_proof_is_told_to_whoever_claims_next(self, journal: Journal) -> None:
+        """Until there is a later one; giving the episode back for another reason does not forget it."""
+        episode = await opened(journal)
+        told: list[float | None] = []
+        for proof_at in (None, 70.5, None, 80.25, None):
+            await journal.release(episode, 0.0, proof_at=proof_at)
+            told += [claim.proof_at for claim in await journal.claim(1)]
+        assert told == [None, 70.5, 70.5, 80.25, 80.25]
 
     async def test_nobody_waits_for_ever(self, journal: Journal) -> None:
         """The most severe first, but for what has waited a minute longer for each level between them."""

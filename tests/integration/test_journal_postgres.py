@@ -688,7 +688,7 @@ class TestRollingUpgrade:
         episode, attempt = await acted(old, "k")
         other = await opened(old, "other")
         newer = await place.open("newer")
-        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0004", oldest="0004")))
+        await newer._store.write(lambda tx: migrate(tx, next_version(tmp_path, "0005", oldest="0005")))
         await old.outcome(event(episode, 3, Kind.OUTCOME, await old.now(), attempt=attempt, result="done"))
         new = intent(other, 2, await old.now(), resource="docker:shop/other")
         assert await old.intend(new, runbook=BOOK, resource="docker:shop/other", decide=allow) is None

@@ -314,6 +314,19 @@ async def test_a_doubt_is_not_settled_before_its_time(server: RedisServer, confi
     assert (await action.settle(over)).settlement is Settlement.UNKNOWN
 
 
+async def test_a_mark_that_may_be_gone_proves_nothing(server: RedisServer, config: Settings) -> None:
+    """It lies there for a day: asked for the first time after half of it, that there is none says nothing."""
+    action = CloseRedisClients(config, CLOCK)
+    with clients() as held:
+        held.append(Client(server.port, "leaky"))
+        grow_idle(1.1)
+        made = call(action, await preview(action, **IDLE), **IDLE)
+    wait_until(lambda: not ids(server), "the client to be gone by itself", 5)
+    for hours, settlement in ((11, Settlement.NOT_DONE), (13, Settlement.UNKNOWN)):
+        asked = replace(made, start_by=made.start_by - hours * 3600.0)
+        assert (await action.settle(asked)).settlement is settlement
+
+
 @pytest.mark.parametrize("right", ["+xread", "+evalsha", "+xadd", "+set", "+script|load", "+client|kill"])
 async def test_without_a_right_nothing_is_begun(server: RedisServer, config: Settings, right: str) -> None:
     """Whichever right is missing, the waiting command's too: nothing is closed, and it is no doubt."""

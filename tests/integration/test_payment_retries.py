@@ -13,15 +13,20 @@ from typing import Any, TypeVar
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
 from demo.payments import SETTLE_ROWS
 from prepctl.cli import app
-from remediator.actions.base import Result, Settlement
+from remediator.actions.base import Call, Result, Settlement
+from remediator.actions.retry_payments import RetryFailedPayments
 from remediator.captured import Captured, Source
 from remediator.captures_payments import recent_failures, stripe_status
+from remediator.clock import SystemClock
 from remediator.errors import Permanent
 from remediator.reasons import Reason
+from remediator.settings import Settings
 from tests.integration.demo_platform import Platform
 from tests.support.retrying import (
     PARAMS,
@@ -37,7 +42,7 @@ from tests.support.retrying import (
     retry,
 )
 from tests.support.servers import PostgresServer, RedisServer, Run, Service, fetch, post_json, wait_until
-from tests.unit.cases import SETTINGS
+from tests.unit.cases import SETTINGS, settings
 
 Found = TypeVar("Found")
 DECLINED = "'pm_card_chargeCustomerFail'"
@@ -352,6 +357,27 @@ def test_settling_by_the_attempts_id(platform: Platform, service: Service) -> No
         return [one.settlement for one in (early, await ours.action.settle(never), await ours.action.settle(seen))]
 
     assert acting(platform, work) == [Settlement.UNKNOWN, Settlement.NOT_DONE, Settlement.DONE]
+
+
+async def test_an_owner_with_a_word_of_its_own_has_not_ended(tmp_path: Path) -> None:
+    """Another team's service: what is neither paid nor failed by the contract's words may still take money."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    words = ("processing", "requires_capture", "open", "succeeded", "failed")
+    says = iter(words)
+
+    async def attempted(request: web.Request) -> web.Response:
+        return web.json_response({"now": time.time(), "begun": [{"id": 7, "status": next(says)}]})
+
+    owner = web.Application()
+    owner.router.add_get("/v1/retries/{attempt}", attempted)
+    async with TestServer(owner) as server, aiohttp.ClientSession() as session:
+        listed = {"payments": {"payments": {"url": str(server.make_url("/")), "token_file": str(token)}}}
+        known = Settings.model_validate({**settings().model_dump(), **listed})
+        action = RetryFailedPayments(known, session, SystemClock())
+        call = Call(secrets.token_hex(16), PARAMS, ({"id": 7},), "payments:payments", time.time() - 60, 20.0, 0.0)
+        found = [(await action.settle(call)).settlement for _ in words]
+    assert found == [*[Settlement.UNKNOWN] * 3, *[Settlement.DONE] * 2]
 
 
 def test_a_service_that_is_not_listed_or_away(platform: Platform, service: Service) -> None:

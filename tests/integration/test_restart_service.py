@@ -125,6 +125,22 @@ async def test_settled_not_done_by_the_gates_witness(platform: Platform, action:
     assert (await action.settle(late)).settlement is Settlement.NOT_DONE
 
 
+async def test_a_gate_that_may_have_forgotten_is_no_witness(platform: Platform, session: aiohttp.ClientSession) -> None:
+    """It remembers an attempt for a day; asked for the first time after half of it, absence proves nothing."""
+    platform.container()
+    action = RestartService(platform.settings(), session, CLOCK)
+    found = await preview(action)
+    platform.gate.stop()
+    platform.gate._env["GATE_STARTED"] = str(int(time.time()) - 20 * 3600)
+    platform.gate.start()
+    lately = call(action, found, start_by=found.target_now - 11 * 3600)
+    assert (await action.settle(lately)).settlement is Settlement.NOT_DONE
+    long_ago = replace(lately, start_by=found.target_now - 13 * 3600)
+    settled = await action.settle(long_ago)
+    assert settled.settlement is Settlement.UNKNOWN
+    assert "may have forgotten" in settled.detail
+
+
 async def test_a_gate_that_was_restarted_is_no_witness(platform: Platform, session: aiohttp.ClientSession) -> None:
     """Its memory begins with it: absence is not "not done"."""
     platform.container()
@@ -305,6 +321,16 @@ async def test_refused_while_an_exec_runs(platform: Platform, action: RestartSer
     container = platform.container()
     container.exec_in_background("sleep", "60")
     assert reasons(await preview(action)) == [Reason.TARGET_EXEC_RUNNING]
+
+
+async def test_who_goes_in_after_the_look_is_left_alone(platform: Platform, action: RestartService) -> None:
+    """Called by the same alert: the shell of a person is there between the look and the effect."""
+    container = platform.container()
+    found, before = await preview(action), container.started_at
+    container.exec_in_background("sleep", "60")
+    outcome = await action.execute(call(action, found))
+    assert (outcome.result, container.started_at) == (Result.FAILED, before)
+    assert "Somebody runs a command inside" in outcome.detail
 
 
 @pytest.mark.parametrize("test", [["CMD-SHELL", "sleep 5"], ["CMD", "sleep", "5"]])

@@ -138,6 +138,19 @@ async def test_stopped_by_somebody_with_an_error_of_its_own(platform: Platform, 
     assert "did not bring it back" in found.refusals[0].sentence
 
 
+async def test_stopped_by_somebody_after_the_kernel_ended_a_worker(platform: Platform, action: StartService) -> None:
+    """The engine's word of a lack of memory is of any process in its whole life, and excuses no stop of days later."""
+    greedy = ("sh", "-c", "tail /dev/zero; touch /tmp/ended; trap 'exit 0' TERM; sleep 1000 & wait")
+    container = platform.container("running", command=greedy, mem_limit="16m", memswap_limit="16m")
+    wait_until(
+        lambda: container.container.exec_run(["test", "-e", "/tmp/ended"]).exit_code == 0, "the worker's end", 20
+    )
+    container.container.stop()
+    state = container.state()
+    assert (state["OOMKilled"], state["ExitCode"]) == (True, 0), "the engine does not say so: this test shows nothing"
+    assert reasons(await preview(action)) == [Reason.TARGET_STOPPED]
+
+
 async def test_what_was_never_started_is_somebodys(platform: Platform, action: StartService) -> None:
     """Made by a deployment that is about to start it."""
     platform.container("created", start=False)

@@ -13,17 +13,18 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from remediator.actions.base import Call, Outcome, Result
+from remediator.actions.base import Call, Outcome, Result, Settled, Settlement
 from remediator.engine import Engine
-from remediator.events import Event, Kind
-from remediator.journal import Routed
+from remediator.events import Event, Kind, Verdict
+from remediator.journal import Journal, Routed
+from remediator.journal.sqlite import SQLiteStore
 from remediator.ledger import fold
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Runbook, Rung
 from remediator.webhook import split
 from remediator.world import World
-from simulation.small_world import START, MortalJournal, SimService, SimSight, SimWorld
-from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, history, live, process
+from simulation.small_world import START, MortalJournal, SimRestart, SimService, SimSight, SimWorld
+from tests.simulation.test_simulation import BOOK, HORIZON, SETTINGS, engine_over, history, live, process, to_alerts
 
 ALWAYS = [(START, START + 100 * HORIZON)]
 
@@ -44,6 +45,77 @@ async def test_a_doubt_reaches_people_although_the_target_cannot_be_asked(tmp_pa
     assert len(world.effects) == 1
     assert {page.alertname for page in world.pages} == {"RemediationInDoubt"}
     assert len(world.pages) > 5, "told once is not told: it is a standing state"
+
+
+async def test_an_unknown_end_that_comes_to_be_seen_is_proved(tmp_path: Path) -> None:
+    """People were told that it is not known; a minute later the target shows it, and the page ends by itself."""
+    world = sick(answers_lost=ALWAYS)
+
+    async def settle(call: Call) -> Settled:
+        if world.clock.now() < world.effects[0].at + 300:
+            return Settled(Settlement.UNKNOWN, "let through, and not started since")
+        return await SimRestart.settle(engine.actions["restart_service"], call)  # type: ignore[arg-type]
+
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        engine.actions["restart_service"].settle = settle  # type: ignore[method-assign]
+        await live(world, engine, START + 1800)
+    kinds = [event.kind for event in world.events]
+    assert len(world.effects) == 1
+    assert kinds.count(Kind.SETTLED) == 2, "unknown once, then done: not a line each minute"
+    assert kinds.index(Kind.HANDED_OVER) < kinds.index(Kind.VERDICT) < kinds.index(Kind.CLOSED)
+
+
+async def test_that_nothing_is_seen_later_settles_no_doubt(tmp_path: Path) -> None:
+    """Who let it through forgets it some day: after an unknown end only what is seen counts."""
+    world = sick(answers_lost=ALWAYS)
+    answers = iter([Settlement.UNKNOWN])
+
+    async def settle(call: Call) -> Settled:
+        return Settled(next(answers, Settlement.NOT_DONE), f"asked about {call.attempt}")
+
+    async with process(world, tmp_path / "j.db") as (engine, _):
+        engine.actions["restart_service"].settle = settle  # type: ignore[method-assign]
+        await live(world, engine, START + 1800)
+    assert len(world.effects) == 1
+    assert [event.kind for event in world.events].count(Kind.SETTLED) == 1
+    assert {page.alertname for page in world.pages} == {"RemediationInDoubt"}
+
+
+async def test_a_proof_goes_on_whichever_replica_looks() -> None:
+    """Two on one journal, each round by another one: fixed after the hold time, as by one alone."""
+    world = sick()
+    store = SQLiteStore(None, world.clock.now, shared=True)
+    await store.open()
+    names = ("one", "two")
+    journals = [
+        await Journal.over(
+            store, owner=name, clock=world.clock, mode="auto", config_digest="sim", hold_off=0.0, lease=15.0
+        )
+        for name in names
+    ]
+    engines = [engine_over(world, journal) for journal in journals]
+    rounds: list[str] = []
+    try:
+        while not world.rule_true("engine"):
+            world.clock.t += 5.0
+        await journals[0].store([("delivery", world.body("engine", "firing"))])
+        for turn in range(200):
+            engine, name = engines[turn % 2], names[turn % 2]
+            await engine.journal.heartbeat("auto")
+            for claim in await engine.journal.take_in(to_alerts, 16):
+                rounds += [name] if world.effects else []
+                await engine.drive(claim)
+            world.clock.t += BOOK.proof.every  # when the next round is due, it is the other one's turn
+        (episode,) = (await history(journals[0])).values()
+    finally:
+        await store.close()
+    assert len(world.effects) == 1
+    assert set(rounds[1:]) == set(names)
+    assert episode.last is not None
+    assert episode.last.verdict is Verdict.FIXED
+    took = episode.last.verdict_at - episode.last.effect_at
+    assert took <= BOOK.proof.hold + 3 * BOOK.proof.every
+    assert not world.pages
 
 
 async def test_a_call_may_begin_until_start_within_of_the_look(tmp_path: Path) -> None:

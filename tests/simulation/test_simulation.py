@@ -19,7 +19,7 @@ from remediator import settings
 from remediator.engine import Engine
 from remediator.episodes import Episodes
 from remediator.events import Kind
-from remediator.journal import Journal, Routed
+from remediator.journal import InboxRow, Journal, Routed
 from remediator.ledger import Ledger, fold
 from remediator.runbooks import Runbook
 from remediator.webhook import split
@@ -71,33 +71,37 @@ async def process(world: SimWorld, path: Path) -> AsyncIterator[tuple[Engine, Jo
         config_digest="sim",
         hold_off=30.0,
     )
-    mortal = MortalJournal(journal, world)
-    action = SimRestart(world)
-    engine = Engine(
-        journal=mortal,  # type: ignore[arg-type]
-        sight=SimSight(world, action),
-        actions={action.name: action},
-        people=SimPeople(world),
-        diagnoses=SimDiagnoses(world),
-        settings=SETTINGS,
-        episodes=Episodes(mortal, SETTINGS, (BOOK,), record(world), journal.owner),  # type: ignore[arg-type]
-        clock=world.clock,
-    )
     clean = False
     try:
-        yield engine, journal
+        yield engine_over(world, MortalJournal(journal, world)), journal  # type: ignore[arg-type]
         clean = True
     finally:
         await journal.close(clean=clean)
 
 
+def engine_over(world: SimWorld, journal: Journal) -> Engine:
+    """The real engine in this world, on this journal."""
+    action = SimRestart(world)
+    return Engine(
+        journal=journal,
+        sight=SimSight(world, action),
+        actions={action.name: action},
+        people=SimPeople(world),
+        diagnoses=SimDiagnoses(world),
+        settings=SETTINGS,
+        episodes=Episodes(journal, SETTINGS, (BOOK,), record(world), journal.owner),
+        clock=world.clock,
+    )
+
+
+def to_alerts(row: InboxRow) -> list[Routed]:
+    """What a delivery becomes, by the only runbook."""
+    return split(row, (BOOK,), SETTINGS.environment)
+
+
 async def live(world: SimWorld, engine: Engine, until: float, *, only_one: bool = False) -> None:
     """Deliver, claim and drive until the horizon, or until the only episode is over; Crash ends it."""
     rng = world.random
-
-    def to_alerts(row: object) -> list[Routed]:
-        return split(row, (BOOK,), SETTINGS.environment)  # type: ignore[arg-type]
-
     told: dict[str, bool] = {}
     while world.clock.now() < until:
         for name in world.services:

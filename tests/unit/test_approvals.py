@@ -52,6 +52,21 @@ def step(history: History, **changes: Any) -> Any:
     return next_step(view(history, **({"book": ASKING, "world": world()} | changes)))
 
 
+@pytest.mark.parametrize(
+    ("item", "other"),
+    [
+        ({"run_id": "r", "from": 30, "factor": 1.25, "to": 37, "cap": 60}, {"from": 48, "to": 60}),
+        ({"run_id": "r", "from": 30, "factor": 1.25, "to": 37, "cap": 60}, {"factor": 2.0, "to": 60}),
+        ({"run_id": "r", "id": 7, "address": "10.0.0.1:4000", "idle": 900}, {"run_id": "s"}),
+    ],
+    ids=["another value", "another step", "another life of Redis"],
+)
+def test_a_yes_is_for_what_was_shown(item: dict[str, Any], other: dict[str, Any]) -> None:
+    """A value that somebody has changed meanwhile, or ids that are counted anew, are another question."""
+    shown, now = (digest_of(MILD, world(preview=preview(items=(each,)))) for each in (item, item | other))
+    assert shown != now
+
+
 def test_the_question_says_what_until_when_and_of_how_many() -> None:
     """Bound to the preview's digest, to the first try of the rung, and to the runbook's own time."""
     question = step(History().diagnosed())

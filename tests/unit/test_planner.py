@@ -108,7 +108,7 @@ def test_who_takes_over_waits_the_whole_duration_from_when_it_saw_the_intent() -
 
 @pytest.mark.parametrize("outcome", ["in_doubt", None])
 def test_an_unknown_end_goes_to_people_and_is_never_redone(outcome: str | None) -> None:
-    """Unknown from the target: handed over once, then it only waits."""
+    """Unknown from the target: handed over once, then it only asks on."""
     history = History().diagnosed().intent(NOW - 100)
     if outcome:
         history.outcome(NOW - 80, outcome)
@@ -117,7 +117,7 @@ def test_an_unknown_end_goes_to_people_and_is_never_redone(outcome: str | None) 
     assert isinstance(step, HandOver)
     assert step.alertname == "RemediationInDoubt"
     history.add(Kind.HANDED_OVER, NOW, reason="in_doubt", sentence="s", alertname="RemediationInDoubt", severity="P1")
-    assert isinstance(next_step(view(history, world=world(), rule=Answer.NO)), Wait)
+    assert isinstance(next_step(view(history, world=world(), rule=Answer.NO)), SettleDoubt)
 
 
 def test_a_doubt_settled_as_done_is_proved_like_any_other() -> None:
@@ -156,6 +156,18 @@ def test_a_rung_for_the_same_target_touches_nothing_else() -> None:
     step = next_step(view(history, world=other, book=same))
     assert isinstance(step, HandOver)
     assert step.reason == "another_cause"
+
+
+def test_another_query_of_the_same_session_is_another_cause() -> None:
+    """What runs there now heeded no cancellation: it has not been asked to end."""
+    mild, harsh = book().ladder
+    same = book(ladder=(mild, harsh.model_copy(update={"same_target": True})))
+    query = {"pid": 42, "backend_start": "a", "query_start": "b"}
+    history = History().diagnosed().intent(NOW - 300, items=[query]).outcome(NOW - 290).verdict(NOW - 20, "not_fixed")
+    history.diagnosed(NOW - 5, rung="harsh")
+    for items, step in ((({**query, "age": 400},), Intend), (({**query, "query_start": "c"},), HandOver)):
+        seen = replace(world(), preview=preview(items=items))
+        assert isinstance(next_step(view(history, world=seen, book=same)), step)
 
 
 def test_after_the_last_rung_people() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from remediator.events import Verdict
+from remediator.events import Kind, Verdict
 from remediator.ledger import Attempt
 from remediator.runbooks import Proof
-from remediator.verification import Judged, judge
+from remediator.verification import MOST_GAPS, Judged, judge
 from remediator.world import Health, ProofLook
 from tests.unit.cases import NOW, History, book, proof_look
 
@@ -32,6 +32,25 @@ def test_a_stretch_in_which_nobody_looked_proves_nothing() -> None:
     for last_round in (None, NOW + 100):
         after = judge(attempt(NOW), PROOF, look, last_round)
         assert (after.verdict, after.good_since) == (None, NOW + 200)
+
+
+def test_watched_with_gaps_again_and_again_is_unknown() -> None:
+    """Else a proof of a remediator that is ill goes on for ever, and nobody is told."""
+    broken = replace(attempt(NOW), gaps=MOST_GAPS)
+    assert judge(broken, PROOF, proof_look(True, NOW + 60), NOW + 50).verdict is None, "no gap"
+    after = judge(broken, PROOF, proof_look(True, NOW + 200), NOW + 50)
+    assert (after.verdict, after.sentence) == (Verdict.UNKNOWN, "Good now, and 6 times not watched for the whole 2m.")
+    assert judge(replace(broken, gaps=4), PROOF, proof_look(True, NOW + 200), NOW + 50).verdict is None
+
+
+def test_gaps_are_counted_where_a_good_stretch_begins_anew() -> None:
+    """Not where it was no more good, or not known, in between: that has an end of its own."""
+    found = History().intent(NOW - 5).outcome(NOW)
+    for since in (NOW, NOW + 100, NOW + 100, None, NOW + 200, NOW + 300):
+        found = found.add(
+            Kind.PROVING, NOW, attempt=found.ledger.attempts[-1].id, good_since=since, checks=[], probe="healthy"
+        )
+    assert found.ledger.attempts[-1].gaps == 2
 
 
 def test_good_for_the_whole_hold_time_is_fixed() -> None:
