@@ -71,7 +71,9 @@ class PatientJournal(Journal):
     due: dict[str, float]
     failed: set[str]
 
-    async def release(self, episode: str, due_at: float, *, failed: bool = False) -> None:
+    async def release(
+        self, episode: str, due_at: float, *, failed: bool = False, proof_at: float | None = None
+    ) -> None:
         if failed:
             self.failed.add(episode)
         try:
@@ -79,7 +81,7 @@ class PatientJournal(Journal):
         except Transient:  # Prometheus went away: `Past.broken` says so, and ends it all
             due = due_at
         self.due[episode] = due
-        await super().release(episode, due)
+        await super().release(episode, due, proof_at=proof_at)
 
 
 @dataclass
