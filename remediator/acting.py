@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
 from remediator import guardrails, pause_file
 from remediator.actions.base import Action, Call, Outcome, Result, Settled, Settlement
@@ -23,7 +24,7 @@ from remediator.matching import params_of
 from remediator.reasons import Reason, Refusal
 from remediator.runbooks import Rung
 from remediator.steps import Intend
-from remediator.telling import STANDING, Telling
+from remediator.telling import STANDING, UNTOLD_WAIT, Telling
 from remediator.world import World
 
 log = structlog.get_logger(__name__)
@@ -170,23 +171,23 @@ class Acting(Telling):
         raise JournalError("unreachable: the last try raises")
 
     async def _settle(self, run: Run, attempt: Attempt) -> float | None:
-        action = self.actions[attempt.action]
-        params = self._params(attempt.action, attempt.params)
-        call = Call(attempt.id, params, attempt.items, attempt.resource, attempt.start_by, attempt.deadline, attempt.at)
         try:
-            settled = await action.settle(call)
+            params = self._params(attempt.action, attempt.params)
+            settled = await self.actions[attempt.action].settle(
+                Call(
+                    attempt.id, params, attempt.items, attempt.resource, attempt.start_by, attempt.deadline, attempt.at
+                )
+            )
         except Transient as error:
             log.warning("doubt cannot be settled yet", episode=run.episode, attempt=attempt.id, why=str(error))
-            await self._tell_standing(run)
-            return await self._release(
-                run.episode, await self.journal.now() + (STANDING if run.ledger.handed_over else 5.0)
-            )
+            return await self._ask_on(run)
         except Permanent as error:
             settled = Settled(Settlement.UNKNOWN, f"The target cannot tell: {error}")
+        except (KeyError, ValidationError) as error:
+            settled = Settled(Settlement.UNKNOWN, f"This version cannot ask about {attempt.action}: {error!r:.200}")
         if attempt.settlement is Settlement.UNKNOWN and settled.settlement is not Settlement.DONE:
             # What comes to be seen counts. That nothing is seen does not: who let it through forgets it some day.
-            await self._tell_standing(run)
-            return await self._release(run.episode, await self.journal.now() + STANDING)
+            return await self._ask_on(run)
         data = {
             "attempt": attempt.id,
             "settlement": settled.settlement,
@@ -199,6 +200,12 @@ class Acting(Telling):
         if told and not run.ledger.handed_over:
             await self.people.post([self._own_alert(run, told["alertname"], told["severity"], told["sentence"], True)])
         return None
+
+    async def _ask_on(self, run: Run) -> float:
+        """The target is asked again: soon, until people have been told; each minute from then on."""
+        told = await self._tell_standing(run)
+        wait = STANDING if run.ledger.handed_over and told else UNTOLD_WAIT
+        return await self._release(run.episode, await self.journal.now() + wait)
 
 
 def _glass(run: Run) -> bool:

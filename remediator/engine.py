@@ -52,13 +52,12 @@ from remediator.steps import (
     Wait,
     WouldAct,
 )
-from remediator.telling import STANDING, SYMPTOMS
+from remediator.telling import STANDING, SYMPTOMS, UNTOLD_WAIT
 from remediator.world import World
 
 log = structlog.get_logger(__name__)
 
 FAILED_WAIT = 5.0  # seconds until an episode that raised is tried again
-UNTOLD_WAIT = 5.0  # seconds until what no Alertmanager took is posted again
 MAX_STEPS = 40  # of one episode in one go; then it is released and claimed again
 LEVELS = {"RemediationInDoubt": "P1", "RemediationRecurs": "P3"}
 """What does not go by the runbook's own `hand_over.severity`."""

@@ -24,7 +24,8 @@ class Attempt:
 
     probe        what the direct probe found before acting: tells worse from not fixed
     outcome      None: no answer yet, or the process died before it could write one
-    settlement   what the target said later about a doubt
+    settlement   what the target, or a person, said later about a doubt
+    settled_at   when that was, UNIX seconds
     good_since   UNIX seconds since when every round of the proof was good, None while it is not
     gaps         how often that began anew because nobody had looked for too long
     """
@@ -44,6 +45,7 @@ class Attempt:
     outcome_at: float = 0.0
     detail: str = ""
     settlement: Settlement | None = None
+    settled_at: float = 0.0
     good_since: float | None = None
     gaps: int = 0
     proving: bool = False
@@ -66,8 +68,9 @@ class Attempt:
 
     @property
     def effect_at(self) -> float:
-        """When the effect was over at the latest: what a proof must be newer than."""
-        return self.outcome_at or self.at + self.deadline
+        """When the effect was over at the latest: what a proof must be newer than, and has its time from."""
+        settled_at = self.settled_at if self.settlement is Settlement.DONE else 0.0
+        return max(self.outcome_at or self.at + self.deadline, settled_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +334,8 @@ def _outcome(ledger: Ledger, event: Event) -> Ledger:
 
 def _settled(ledger: Ledger, event: Event) -> Ledger:
     data = event.data
-    changed = _change(ledger, event, settlement=Settlement(data["settlement"]), detail=data["detail"])
+    said = {"settlement": Settlement(data["settlement"]), "settled_at": event.at, "detail": data["detail"]}
+    changed = _change(ledger, event, **said)
     if data["settlement"] != Settlement.UNKNOWN and ledger.handed_over == "in_doubt":
         return replace(changed, handed_over=None)
     return changed

@@ -417,6 +417,10 @@ class Metrics:
         self._seal.value = None if now.sealed is None else now.sealed.short
         self._unsealed.value = now.oldest_unsealed
 
+    def journal_away(self) -> None:
+        """It does not answer: an age of what it holds would go on growing, whatever others have written meanwhile."""
+        self._unsealed.value = None
+
     def turned(self, at: float) -> None:
         """The engine's loop went round, UNIX seconds."""
         self._loop_at.value = at

@@ -36,6 +36,7 @@ from remediator.verification import judge
 from remediator.world import Answer
 
 PATIENCE = 60.0  # seconds for which an open doubt is asked about before people are told; the asking goes on each minute
+LONGEST_START = 60.0  # seconds from the intent in which an effect may begin at the latest; start_by is another clock's
 UNMATCHED_DAYS = 1.0
 
 
@@ -64,15 +65,14 @@ def next_step(view: View) -> Step:
 def _doubt(view: View, attempt: Attempt) -> Step:
     """Nothing is concluded before the attempt's whole duration has passed; then the target is asked."""
     over = max(attempt.at, view.ledger.taken_over_at) + attempt.deadline
+    over = max(over, min(attempt.start_by + 1.0, attempt.at + LONGEST_START))
     if view.now < over:
         return Wait(over)
     told = view.ledger.handed_over == "in_doubt"
     if told or (attempt.settlement is None and view.now < over + PATIENCE):
         return SettleDoubt(attempt)
-    if not told:
-        why = attempt.detail or "The target could not be asked."
-        return HandOver("in_doubt", f"Not known whether it took effect: {attempt.summary} {why}", "RemediationInDoubt")
-    return Wait(view.now + STANDING)
+    why = attempt.detail or "The target could not be asked."
+    return HandOver("in_doubt", f"Not known whether it took effect: {attempt.summary} {why}", "RemediationInDoubt")
 
 
 def _prove(view: View, book: Runbook, attempt: Attempt) -> Step:

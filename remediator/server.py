@@ -246,6 +246,8 @@ async def _standing(loop: Loop, metrics: Metrics) -> None:
         journal = loop.engine.journal
         if (now := await loop.standing()) is not None:
             metrics.standing(now)
+        else:
+            metrics.journal_away()
         metrics.turned(loop.engine.clock.now() - (loop.engine.clock.boottime() - loop.alive))
         if journal.broken is not None:
             log.error("the journal is broken; ending, so that a new start recovers", why=journal.broken)

@@ -13,6 +13,7 @@ from remediator.shell import Shell
 log = structlog.get_logger(__name__)
 
 STANDING = 60.0  # seconds between two posts of what people have in hand
+UNTOLD_WAIT = 5.0  # seconds until what no Alertmanager took is posted again
 SYMPTOMS = {
     "RemediationBreakGlass": "remediation-break-glass",
     "RemediationFailed": "remediation-failed",

@@ -51,7 +51,7 @@ def judge(attempt: Attempt, proof: Proof, look: ProofLook, last_round: float | N
     """
     good = state(look, proof)
     if good:
-        watched = last_round is not None and look.at - last_round <= 2 * proof.every + SLACK
+        watched = last_round is not None and abs(look.at - last_round) <= 2 * proof.every + SLACK
         since = attempt.good_since if attempt.good_since is not None and watched else look.at
         if look.at - since >= proof.hold:
             return Judged(Verdict.FIXED, since, f"All checks good for {human(look.at - since)}: {describe(look)}.")
@@ -82,4 +82,5 @@ def describe(look: ProofLook) -> str:
     """The round in a few words: every check that is not good, or all of them when all are."""
     open_checks = [check for check in look.checks if not check.good] or list(look.checks)
     words = [f"{check.name}: {check.detail}" for check in open_checks]
-    return "; ".join([*words, f"direct probe {look.probe}"])
+    why = f" ({look.probe_detail})" if look.probe is not Health.HEALTHY and look.probe_detail else ""
+    return "; ".join([*words, f"direct probe {look.probe}{why}"])

@@ -24,8 +24,9 @@ def redis(stack: Stack, *words: str) -> str:
 
 
 def connections(stack: Stack, min_age: int = 0) -> dict[int, str]:
-    """Id to name of every client that has been there so long (seconds), by Redis' own list; redis-cli itself and the health
-    check left out.
+    """Id to name of every client that has been there for `min_age` seconds, by Redis' own list.
+
+    redis-cli itself and the health check are left out.
     """
     lines = [line for line in redis(stack, "CLIENT", "LIST").splitlines() if line.startswith("id=")]
     fields = [dict(word.split("=", 1) for word in line.split(" ") if "=" in word) for line in lines]

@@ -77,6 +77,8 @@ class RestartReplica(RestartService):
         return [Refusal(Reason.TARGET_COUNT, f"{service} has {len(members)} containers, 1 is expected.")]
 
     async def _last_look(self, call: Call, found: Container) -> str:
+        if why := await super()._last_look(call, found):
+            return why
         item, service = call.items[0], ServiceParams.model_validate(call.params.model_dump()).service
         if (refusal := self._forbidden(service)) is not None:
             return refusal.sentence

@@ -168,6 +168,7 @@ class Replica:
             why = "the machine was started anew"
         if why:
             left = max(left, hold_off)
+            work.forget_proofs(tx)
         if left > 0:
             self.hold_off_why = why or "it was held off before the restart"
             self._hold_until = self._clock.boottime() + min(left, DAY)

@@ -85,6 +85,7 @@ _NUDGE = (
 )
 _OWNED = select(work.c.episode).where(work.c.owner == bindparam("me")).order_by(work.c.episode).with_for_update()
 _FREE = update(work).where(work.c.episode.in_(bindparam("wanted", expanding=True))).values(owner=None, lease_until=0.0)
+_FORGET_PROOFS = update(work).values(proof_at=None)
 _LAPSE = update(work).where(work.c.owner.is_not(None)).values(lease_until=0.0)
 
 
@@ -212,6 +213,11 @@ def give_up(tx: Tx, owner: str) -> None:
     names = [row.episode for row in tx.rows(_OWNED, {"me": owner})]
     if names:
         tx.run(_FREE, {"wanted": filled(names)})
+
+
+def forget_proofs(tx: Tx) -> None:
+    """Each hold time begins anew: for how long nobody looked, a clock that stood still with the machine cannot tell."""
+    tx.run(_FORGET_PROOFS)
 
 
 def lapse(tx: Tx) -> None:

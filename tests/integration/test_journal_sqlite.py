@@ -191,6 +191,17 @@ class TestStart:
         clock.boot = 61.0
         assert (await journal.facts("e", BOOK, None)).hold_off_until is None
 
+    async def test_after_an_unclean_end_proofs_begin_anew(self, place: Place) -> None:
+        """For how long nobody looked, a clock that stood still with the machine cannot tell. A clean end is no gap."""
+        journal = await place.open()
+        await journal.release(await opened(journal), 0.0, proof_at=70.5)
+        for clean, told in ((True, 70.5), (False, None)):
+            await left_off(place, journal, clean=clean)
+            journal = await place.open()
+            (claim,) = await journal.claim(1)
+            assert claim.proof_at == told
+            await journal.release(claim.episode, 0.0)
+
     async def test_a_new_boot_holds_off(self, place: Place) -> None:
         """The machine may have lost power after the effect and before the intent was on the disk."""
         journal = await place.open()

@@ -127,6 +127,21 @@ def test_a_doubt_settled_as_done_is_proved_like_any_other() -> None:
     assert isinstance(next_step(view(history)), LookAtProof)
 
 
+def test_a_late_settlement_has_the_whole_time_to_be_proved() -> None:
+    """An hour after the effect a person has seen it: whether it helped is asked from then on."""
+    history = History().diagnosed().intent(NOW - 4000)
+    history.add(Kind.SETTLED, NOW - 60, attempt="a1", settlement="done", detail="restarted", evidence={}, by="target")
+    step = next_step(view(history, proof=proof_look(False, NOW)))
+    assert isinstance(step, RecordProof)
+    assert step.judged.verdict is None
+
+
+def test_a_doubt_is_not_asked_about_while_its_call_may_still_begin() -> None:
+    """A deadline shorter than the time in which the call may begin: what is asked too early is not known for good."""
+    history = History().diagnosed().intent(NOW - 8, deadline=5.0, start_by=NOW + 2)
+    assert next_step(view(history)) == Wait(NOW + 3)
+
+
 def test_an_attempt_that_did_not_begin_goes_to_people_after_its_tries() -> None:
     """The gate refused it: one try is allowed on this rung, so a person is next."""
     history = History().diagnosed().intent(NOW - 10).outcome(NOW - 9, "failed")

@@ -29,7 +29,7 @@ def judged(attempt: Attempt, proof: Proof, look: ProofLook) -> Judged:
 def test_a_stretch_in_which_nobody_looked_proves_nothing() -> None:
     """After a gap, or in a process that has not looked yet, the hold time begins anew."""
     look = proof_look(True, NOW + 200)
-    for last_round in (None, NOW + 100):
+    for last_round in (None, NOW + 100, NOW + 1000):
         after = judge(attempt(NOW), PROOF, look, last_round)
         assert (after.verdict, after.good_since) == (None, NOW + 200)
 
