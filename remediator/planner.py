@@ -65,7 +65,7 @@ def next_step(view: View) -> Step:
 def _doubt(view: View, attempt: Attempt) -> Step:
     """Nothing is concluded before the attempt's whole duration has passed; then the target is asked."""
     over = max(attempt.at, view.ledger.taken_over_at) + attempt.deadline
-    over = max(over, min(attempt.start_by + 1.0, attempt.at + LONGEST_START))
+    over = max(over, min(attempt.start_by, attempt.at + LONGEST_START))
     if view.now < over:
         return Wait(over)
     told = view.ledger.handed_over == "in_doubt"

@@ -139,7 +139,7 @@ def test_a_late_settlement_has_the_whole_time_to_be_proved() -> None:
 def test_a_doubt_is_not_asked_about_while_its_call_may_still_begin() -> None:
     """A deadline shorter than the time in which the call may begin: what is asked too early is not known for good."""
     history = History().diagnosed().intent(NOW - 8, deadline=5.0, start_by=NOW + 2)
-    assert next_step(view(history)) == Wait(NOW + 3)
+    assert next_step(view(history)) == Wait(NOW + 2)
 
 
 def test_an_attempt_that_did_not_begin_goes_to_people_after_its_tries() -> None:
