@@ -12,6 +12,7 @@ No text of an alert ever becomes PromQL.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from remediator.prometheus import Prometheus
 from remediator.rules import RuleLook
 from remediator.runbooks import Runbook, Rung
 from remediator.settings import Settings
+from remediator.together import Together
 from remediator.world import Answer, Health, ProofLook, World
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,7 @@ class Sight:
         self._session = session
         self._actions = actions
         self._clock = clock
+        self._together = Together()
         prometheus, alertmanager = settings.prometheus, settings.alertmanager
         self._prometheus = tuple(Prometheus(url, session, prometheus.timeout) for url in prometheus.urls)
         self._alertmanagers = tuple(Alertmanager(url, session, alertmanager.timeout) for url in alertmanager.urls)
@@ -144,8 +147,16 @@ class Sight:
         return ProofLook(at=now, checks=tuple(rounds), probe=probed.health, probe_detail=probed.detail)
 
     async def probe(self, labels: Mapping[str, str]) -> Probed:
-        """The direct probe of the target's service; bounded by its settings."""
-        return await probing.probe(self._settings, self._session, labels.get("service", ""))
+        """The direct probe of the target's service; bounded by its settings.
+
+        One at a time for all episodes of a service: their looks fall together, and what is just coming up, or lets only
+        so many probes in, must not be found ill by our own crowd.
+        """
+        service, known = labels.get("service", ""), self._settings
+        question = functools.partial(probing.probe, known, self._session, service)
+        if service in known.services or service in known.databases or service in known.redis:
+            return await self._together.ask(service, question)
+        return await question()  # nobody is asked, and of such names there is no end
 
     async def active_alerts(self) -> list[bytes]:
         """What every Alertmanager has routed to us and not muted, as bodies of webhook version 4.

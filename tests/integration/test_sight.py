@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import BaseModel
 
 from remediator.actions.base import Action, Preview, Risk
@@ -345,6 +348,32 @@ async def test_a_slow_probe_does_not_make_the_look_stale(
         assert time.monotonic() - began < 2.5
     assert world.probe is Health.SICK
     assert 101.1 < world.looked_at < 102.5
+
+
+async def test_a_service_is_probed_once_at_a_time(seen: Stack, session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """Three episodes look at once at a service that lets one probe in: it is well, and not ill by our own crowd."""
+    inside: list[int] = [0]
+
+    async def deep(_: web.Request) -> web.Response:
+        if inside[0]:
+            return web.Response(status=503)
+        inside[0] += 1
+        await asyncio.sleep(0.2)
+        inside[0] -= 1
+        return web.Response()
+
+    service = web.Application()
+    service.router.add_get("/health/deep", deep)
+    async with TestServer(service) as server:
+        probe = {"url": str(server.make_url("/health/deep")), "slower_than": "1s"}
+        sight = Sight(config_of(seen, tmp_path, services={"engine": {"probe": probe}}), session, {}, CLOCK)
+
+        async def later(seconds: float) -> Health:
+            await asyncio.sleep(seconds)
+            return (await sight.probe({"service": "engine"})).health
+
+        found = await asyncio.gather(*(later(seconds) for seconds in (0.0, 0.05, 0.1, 0.15)))
+    assert set(found) == {Health.HEALTHY}
 
 
 @contextmanager
