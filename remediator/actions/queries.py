@@ -3,8 +3,8 @@
 A query may be ended when, in every one of several samples, it is the *same* reading query of an ordinary
 client: active, older than asked, without a transaction id (it has written nothing), on the CPU, in no
 `pg_stat_progress_*` view, and not of a protected role, superuser, replication role, backup, migration or
-shared pooler connection. The statement that ends it asks all of this again, at the server, in the same
-breath, together with `clock_timestamp() < start_by`: a pid alone is never enough, it is used again.
+shared pooler connection. The statement that ends it asks all of this again but for the CPU, at the server, in
+the same breath, together with `clock_timestamp() < start_by`: a pid alone is never enough, it is used again.
 
 On the CPU: `wait_event IS NULL` for the backend or for one of its parallel workers, in most samples, and in no
 sample a wait for anybody else. The longest query is often not the one that burns the CPU: it waits for a lock or
@@ -170,7 +170,8 @@ def ending(function: str, attempt: str, views: Sequence[str]) -> str:
     """The effect: ends the sessions of $1 pids, $2 backend_starts, $3 query_starts that are still what they were.
 
     $4 start_by (UNIX seconds), $5 system identifier, $6 protected roles, $7 prefixes of application names.
-    Every condition of the selection is asked again here; the clock last, beside the signal itself.
+    Every condition of the selection is asked again here, but for the CPU, which takes several samples; the clock last,
+    beside the signal itself.
     `attempt` is 32 hex digits of our own; as a comment it is found again in the server's log.
     """
     return f"""/* prep-remediator attempt {attempt} */
