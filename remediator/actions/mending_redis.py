@@ -114,8 +114,8 @@ class MendingRedis(Action):
 
     async def settle(self, call: Call) -> Settled:
         """By the mark that Redis laid beside the effect, when something has changed with it. No mark is not done only
-        while the same life of the server could not have thrown it away, or when everything is as it was before; all else
-        is for people. What remains: somebody's FLUSHALL takes the mark too.
+        while the same life of the server could not have thrown it away, or when everything is as it was before; all
+        else is for people. What remains: somebody's FLUSHALL takes the mark too.
         """
         redis = self._settings.redis.get(call.params.service)  # type: ignore[attr-defined] # all have it
         if redis is None:
