@@ -67,13 +67,8 @@ class RestartService(OneContainer):
         gate, containers = await asyncio.gather(self._engine.gate(), self._engine.of_service(service))
         members = [item for item in containers if not item.one_off]
         one_offs = [item for item in containers if item.one_off]
-        refusals = [
-            *self._count(service, members),
-            *self._group(service, _sickest_first(members)[1:]),
-            *running_one_offs(service, one_offs),
-            *[reason for item in members for reason in await self._against(item, gate)],
-        ]
         chosen = _sickest_first(members)[:1]
+        refusals = await self._forbids(service, chosen[0].id if chosen else "", containers, gate)
         left_out = [not_touched(item, "one-off container, somebody's own command") for item in one_offs]
         left_out += [not_touched(item, "one container a time") for item in members if item not in chosen]
         names = ", ".join(item.name for item in chosen) or "no container"
@@ -94,17 +89,22 @@ class RestartService(OneContainer):
         service = ServiceParams.model_validate(call.params.model_dump()).service
         try:
             gate, containers = await asyncio.gather(self._engine.gate(), self._engine.of_service(service))
-            members = [item for item in containers if not item.one_off]
-            now = next((item for item in members if item.id == found.id), found)
-            refusals = [
-                *self._count(service, members),
-                *self._group(service, [item for item in members if item.id != found.id]),
-                *running_one_offs(service, [item for item in containers if item.one_off]),
-                *await self._against(now, gate),
-            ]
+            refusals = await self._forbids(service, found.id, containers, gate)
         except RemediatorError as error:
             return f"{error}."
         return " ".join(refusal.sentence for refusal in refusals)
+
+    async def _forbids(
+        self, service: str, chosen: str, containers: Sequence[Container], gate: GateState
+    ) -> list[Refusal]:
+        """Everything that the engine tells against restarting the `chosen` one (its id) of the service's containers."""
+        members = [item for item in containers if not item.one_off]
+        return [
+            *self._count(service, members),
+            *self._group(service, [item for item in members if item.id != chosen]),
+            *running_one_offs(service, [item for item in containers if item.one_off]),
+            *[reason for item in members for reason in await self._against(item, gate)],
+        ]
 
     async def _send(self, found: Container, call: Call, left: float) -> Sent:
         return await self._engine.restart(found.name, call.attempt, call.start_by, left)

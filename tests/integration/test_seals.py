@@ -73,11 +73,11 @@ async def test_what_the_file_says_is_told_after_a_look_only(place: Place) -> Non
     assert one.told == one.sealed
     await one.close()
     place.opened.clear()
-    two = await place.open("two")
-    assert two.sealed is not None
-    assert two.told is None
-    await two.seal()
-    assert two.told == two.sealed
+    again = await place.open("one")
+    assert again.sealed is not None
+    assert again.told is None
+    await again.seal()
+    assert again.told == again.sealed
 
 
 CHANGES = {

@@ -8,7 +8,7 @@ Replaced before anything else of the remediator is imported, so that every modul
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -45,6 +45,15 @@ def all_but(unheard: frozenset[str], case: Case) -> Refusal | None:
     return left[0] if left else None
 
 
+def unaware(before: Callable[..., Awaitable[list[Refusal]]], unheard: frozenset[str]) -> Any:
+    """As what asks the target once more right before the call, deaf to the same reasons."""
+
+    async def forbids(*given: Any) -> list[Refusal]:
+        return [refusal for refusal in await before(*given) if refusal.reason not in unheard]
+
+    return forbids
+
+
 def ours(before: Callable[..., Matched | Refusal], alert: Alert, books: Any, environment: str) -> Matched | Refusal:
     """As `match`, for which no alert is foreign."""
     found = before(alert, books, environment)
@@ -69,6 +78,9 @@ def mutate(names: str) -> None:
     if unheard - {str(reason) for reason in Reason}:
         raise AttributeError(f"no such reason of a target: {sorted(unheard)}")
     if unheard:
+        from remediator.actions.restart_service import RestartService  # noqa: PLC0415 - after the others were replaced
+
+        RestartService._forbids = unaware(RestartService._forbids, unheard)  # type: ignore[method-assign]
         deaf = partial(all_but, unheard)
         deaf.__name__ = "target_agrees"  # type: ignore[attr-defined] # an answer is told under the guardrail's name
         put("target_agrees", deaf)
