@@ -124,7 +124,11 @@ def moved(stack: Stack, drill: Drill, story: Story) -> None:
         looked += 1
         before = list(_values(prometheus, panel, fault - BEFORE, fault - 1))
         during = list(_values(prometheus, panel, fault, end))
-        went = crossed(before, during, limits) if limits else beyond(before, during) or stayed(before, during)
+        went = (
+            crossed(before, during, limits)
+            if limits
+            else beyond(before, during) or stayed(before, during) or pinned(before, during)
+        )
         if not went and not (place in COUNTED and changed(during)):
             wrong.append(
                 f"{drill.name} ({story.alert}): {place} stood still: {_told(before)} before, {_told(during)} during"
@@ -196,6 +200,23 @@ def stayed(before: list[Value], during: list[Value]) -> bool:
         for begin, _ in now:
             window = [value for at, value in now if begin <= at < begin + BEFORE]
             if len(window) >= len(was) and abs(mean(window) - mean(was)) > slack:
+                return True
+    return False
+
+
+def pinned(before: list[Value], during: list[Value]) -> bool:
+    """Whether some series stood at its highest or lowest for twice `BEFORE` without a break, and had not stood there before.
+
+    For what is at its bound half of the time by itself, so that no mean can leave it.
+    """
+    for name in {each.series for each in before}:
+        was = {each.value for each in before if each.series == name}
+        now = [(each.at, each.value) for each in during if each.series == name]
+        bounds = {min(was | {value for _, value in now}), max(was | {value for _, value in now})}
+        for begin, bound in now:
+            window = [value for at, value in now if begin <= at <= begin + 2 * BEFORE]
+            whole = now[-1][0] >= begin + 2 * BEFORE
+            if whole and bound in bounds and set(window) == {bound} and was != {bound}:
                 return True
     return False
 
