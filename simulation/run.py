@@ -275,7 +275,9 @@ class Play:
                 self.world.stop(self.world.modes, name)
         self.mode = mode
         told = [await life.tell_mode(mode) for life in self.lives if life.up and not life.dead and not life.frozen]
-        if mode != "auto" and told and all(told) and len(told) == len(self.lives):
+        # One that froze while it was told may answer after the next mode has come.
+        stands = self.mode == mode and told and all(told) and len(told) == len(self.lives)
+        if mode != "auto" and stands:
             self.world.modes.append((mode, Span(self.clock.t)))
 
     async def _restore(self) -> None:
