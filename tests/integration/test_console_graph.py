@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -98,26 +99,35 @@ async def test_who_goes_takes_the_line_from_nobody(side: Side, ada: Person, much
 
 @pytest.mark.parametrize(("series", "drawn"), [(250, True), (2000, False)])
 async def test_a_large_answer_holds_nobody_up(side: Side, ada: Person, much: Much, series: int, drawn: bool) -> None:
-    """One of nearly the bound is drawn, a longer one is not read to its end; either way others have their answers."""
+    """One of nearly the bound is drawn, a longer one is not read to its end; either way others have their answers.
+
+    In seconds of this process's processor, which a machine with much else to do does not stretch; and without what the
+    tests before have left in memory, which a collection would walk through.
+    """
     much.fill(series)
     episode = await write(side.journal, History(NOW - 60))
     gaps: list[float] = []
 
     async def tick() -> None:
         while True:
-            began = time.monotonic()
+            began = time.process_time()
             await asyncio.sleep(0.005)
-            gaps.append(time.monotonic() - began)
+            gaps.append(time.process_time() - began)
 
+    gc.collect()
+    gc.freeze()
     ticking = asyncio.create_task(tick())
-    await asyncio.sleep(0.05)
-    status, text, _ = await ada.get(f"/console/episodes/{episode}/graph")
-    await asyncio.sleep(0.05)  # what held the tick up ends within it, however short the answer was
-    ticking.cancel()
+    try:
+        await asyncio.sleep(0.05)
+        status, text, _ = await ada.get(f"/console/episodes/{episode}/graph")
+        await asyncio.sleep(0.05)  # what held the tick up ends within it, however short the answer was
+    finally:
+        ticking.cancel()
+        gc.unfreeze()
     assert (status, 'class="curve"' in text) == (200, drawn), text
     assert drawn or f"longer than {MOST_RANGE} bytes" in text
     print(f"{len(much.matrix.body)} bytes: longest wait of others {max(gaps) * 1000:.0f} ms")
-    assert max(gaps) < 0.5, "the loop was held up"
+    assert max(gaps) < 0.25, "the loop was held up"
 
 
 async def test_a_question_under_way_ends_with_the_server(tmp_path: Path, much: Much) -> None:
