@@ -46,3 +46,13 @@ def test_the_page_of_actions_is_what_the_actions_say() -> None:
     page = ROOT / "docs" / "actions.md"
     subprocess.run([sys.executable, ROOT / "scripts" / "actions_docs.py", "--check"], cwd=ROOT, check=True)
     assert set(re.findall(r"^## ([a-z_]+)$", page.read_text(), re.MULTILINE)) == NAMES
+
+
+def test_the_page_of_the_remediators_metrics_is_what_it_serves() -> None:
+    """Made anew it is the same, and it has every metric of a rule that is the remediator's."""
+    page = (ROOT / "docs" / "remediator-metrics.md").read_text()
+    subprocess.run([sys.executable, ROOT / "scripts" / "remediator_metrics_docs.py", "--check"], cwd=ROOT, check=True)
+    rules = "".join(path.read_text() for path in (ROOT / "alert-rules").glob("*.rules.yml"))
+    asked = set(re.findall(r"(?<![:\w])prep_remediator_\w+(?=[{\s)\[])", rules))
+    assert len(asked) > 10
+    assert asked <= set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
