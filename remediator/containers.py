@@ -23,6 +23,7 @@ import aiohttp
 from remediator.effect_call import NotSent, Unsure, call_once
 from remediator.errors import Permanent, Transient
 from remediator.fetch import Refused, describe, get_bytes, get_json
+from remediator.redaction import redact
 from remediator.settings import Docker
 
 PROJECT = "com.docker.compose.project"
@@ -209,16 +210,15 @@ class Engine:
         return tuple(" ".join(command)[:120] for command in commands if not _is_health_check(container, command))
 
     async def logs(self, container: Container, lines: int, limit: int) -> bytes:
-        """The last `lines` lines of stdout and stderr, at most `limit` bytes, frames of the stream removed."""
+        """The last `lines` lines of stdout and stderr, of them the last `limit` bytes, frames of the stream removed."""
         params = (("stdout", "1"), ("stderr", "1"), ("timestamps", "1"), ("tail", str(lines)))
         body = await get_bytes(
             self._session,
             f"{self._base}/containers/{quote(container.id, safe='')}/logs",
             params,
             within=self._settings.timeout,
-            limit=limit,
         )
-        return body if container.raw["Config"].get("Tty") else _unframe(body)
+        return (body if container.raw["Config"].get("Tty") else _unframe(body))[-limit:]
 
     async def allowed(self, name: str) -> bool:
         """Would the gate let a restart of this container through? Nothing is restarted, and nothing is recorded.
@@ -348,4 +348,4 @@ def _sent(method: str, path: str, status: int, gate: str | None, body: bytes) ->
     refused = (status == 404 and none_such) or (status == 400 and "client version" in said)
     if refused or (status == 409 and method == "DELETE"):
         return Sent(Answered.REFUSED, f"The engine refused: {said}")
-    return Sent(Answered.UNSURE, f"Status {status}: {said or 'no text'}")
+    return Sent(Answered.UNSURE, f"Status {status}: {redact(said) or 'no text'}")

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from remediator.errors import Permanent, Transient
+from remediator.redaction import redact
 
 Json = Any
 Params = Iterable[tuple[str, str]]
@@ -38,7 +39,7 @@ async def get_json(session: aiohttp.ClientSession, url: str, params: Params = ()
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Permanent(f"GET {url}: the answer is not JSON: {body[:80]!r}") from error
+        raise Permanent(f"GET {url}: the answer is not JSON: {_excerpt(body)[:80]!r}") from error
 
 
 async def get_bytes(
@@ -91,4 +92,4 @@ def describe(error: BaseException) -> str:
 
 
 def _excerpt(body: bytes) -> str:
-    return " ".join(body[:200].decode("utf-8", "replace").split())
+    return redact(" ".join(body[:200].decode("utf-8", "replace").split()))

@@ -154,7 +154,8 @@ def _as(model: type[Answer], body: bytes) -> Answer:
 def _retried(status: int, refused: str | None, body: bytes) -> Retried:
     """200 has ended, 202 is open; a refusal bears the owner's own mark; everything else may have begun."""
     if refused is not None:
-        return Retried(Ended.NOT_BEGUN, refused)
+        # Repeated: this very attempt has begun it, by a copy of the call that somebody on the way has made.
+        return Retried(Ended.UNKNOWN if refused == "repeated" else Ended.NOT_BEGUN, refused)
     if status in (200, 202):
         try:
             begun = Begun.model_validate_json(body)

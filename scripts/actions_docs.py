@@ -6,7 +6,6 @@ action's class and the text at the top of its file. Out: one Markdown page.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from page import keep
 from pydantic import BaseModel
 
 from remediator.actions.base import ALWAYS_ASKED, Action, Risk
@@ -114,19 +114,5 @@ def _bounds(told: dict[str, Any]) -> str:
     return ", ".join(f"{word} {told[key]:g}" for key, word in words.items() if key in told)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(description="Make docs/actions.md.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    made = page()
-    if not parser.parse_args(argv).check:
-        PAGE.write_text(made, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == made:
-        return 0
-    print(f"{PAGE.name} is not what the actions say: run python scripts/actions_docs.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(PAGE, page(), "actions_docs.py"))

@@ -6,14 +6,14 @@ registry, `alert-rules/`. Out: one Markdown page.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from page import keep
 
 from remediator.metrics import Metrics
 
@@ -63,19 +63,5 @@ def _row(name: str, kind: str, meaning: str, told: Mapping[str, str]) -> str:
     return f"| `{name}` | {kind} | {meaning} | {', '.join(alerts) or '—'} |\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(description="Make docs/remediator-metrics.md.")
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    made = page()
-    if not parser.parse_args(argv).check:
-        PAGE.write_text(made, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == made:
-        return 0
-    print(f"{PAGE.name} is not what the metrics say: run python scripts/remediator_metrics_docs.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(PAGE, page(), "remediator_metrics_docs.py"))

@@ -111,6 +111,9 @@ class EndingQuery(Action):
         if server.resource != call.resource:
             sentence = f"Another server answers now ({server.resource}): {call.resource} cannot be asked."
             return Settled(Settlement.UNKNOWN, sentence, evidence)
+        if any(item.get("server_started") != server.started for item in call.items):
+            # A promoted replica has the same identifier; it never had the query, which may run on at the former one.
+            return Settled(Settlement.UNKNOWN, "It was started anew, or is another of the same cluster.", evidence)
         if server.missing_grants:
             return Settled(Settlement.UNKNOWN, f"The role cannot see: {' '.join(server.missing_grants)}", evidence)
         if len(pids) < len(call.items):

@@ -113,9 +113,9 @@ class MendingRedis(Action):
             return Outcome(Result.FAILED, f"Nothing was sent: {describe(error)}")
 
     async def settle(self, call: Call) -> Settled:
-        """By the mark that Redis laid beside the effect, when something has changed with it. No mark is not done only
-        while the same life of the server could not have thrown it away, or when everything is as it was before; all
-        else is for people. What remains: somebody's FLUSHALL takes the mark too.
+        """By the mark that this life of Redis laid beside the effect, when something has changed with it. No mark is
+        not done only while the server could not have thrown it away, or when everything is as it was before; all else
+        is for people. What remains: somebody's FLUSHALL takes the mark too.
         """
         redis = self._settings.redis.get(call.params.service)  # type: ignore[attr-defined] # all have it
         if redis is None:
@@ -131,10 +131,11 @@ class MendingRedis(Action):
         if marked == 1 and still and len(still) == len(call.items):
             said = "Redis let this attempt through and remembers it, and yet everything is as it was before."
             return Settled(Settlement.UNKNOWN, said, evidence)
+        if not same:
+            # A mark out of a file proves that it was let through, not that what it changed was in that file too.
+            return Settled(Settlement.UNKNOWN, "Redis was started anew since: it may have lost the effect.", evidence)
         if marked == 1:
             return Settled(Settlement.DONE, "Redis let this attempt through, and remembers it.", evidence)
-        if not same:
-            return Settled(Settlement.UNKNOWN, "Redis was started anew since: it remembers nothing.", evidence)
         if found.now <= call.start_by:
             return Settled(Settlement.UNKNOWN, "The attempt's time is not over: it may still be on its way.", evidence)
         remembers = not found.evicts and found.now < call.start_by + REMEMBERED / 2000

@@ -311,6 +311,7 @@ def item_of(session: Session, server: Server) -> Item:
         "age": round(session.age, 1),
         "statement": hashlib.sha256(sql_shape(session.query).encode()).hexdigest()[:16],
         "in_recovery": server.in_recovery,
+        "server_started": server.started,
     }
 
 

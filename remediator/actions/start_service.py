@@ -37,6 +37,8 @@ KILLED = 137
 ENDLESS = frozenset({"always", "unless-stopped"})
 """Restart policies that bring back whatever ends by itself: what is stopped under one of them, somebody stopped."""
 
+ASKS = "The kernel may have ended it for want of memory, or somebody has killed it: the engine cannot tell which."
+
 DATABASE = "is a database server: while it is down nobody can tell whether it was promoted"
 
 
@@ -90,6 +92,7 @@ class StartService(OneContainer):
             target_now=gate.now,
             refusals=tuple(refusals),
             left_out=tuple(left_out),
+            asks=ASKS if any(_killed_for_memory(item) for item in chosen) else "",
         )
 
     def _unlike(self, item: Item, found: Container) -> str:
@@ -144,10 +147,15 @@ def stopped_by_somebody(item: Container) -> str:
         return ""
     if endless:
         return f"ended with {code} and its restart policy ({policy}) did not bring it back: somebody has stopped it."
-    # OOMKilled tells of any process in it, in its whole life; one that the kernel ended itself ends with 137.
-    if code in ASKED and not (code == KILLED and state.get("OOMKilled")):
+    if code in ASKED and not _killed_for_memory(item):
         return f"ended with {code}, as one that was asked to end: somebody may have stopped it."
     return ""
+
+
+def _killed_for_memory(item: Container) -> bool:
+    """It may have been: OOMKilled is of any process in it, in its whole life, and a person's kill ends with 137 too."""
+    state = item.raw["State"]
+    return bool(state.get("OOMKilled")) and int(state.get("ExitCode") or 0) == KILLED
 
 
 def _busy(item: Container) -> list[Refusal]:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from remediator import captures_docker, gate
+from remediator.containers import Engine
 from remediator.diagnosis import NAMES, Diagnoses
 from tests.integration.adapting import settings
 from tests.support.docker_engine import DockerEngine, ServiceContainer
@@ -164,6 +165,19 @@ async def test_frames_of_both_streams_become_text(
     text = (Path(evidence.path) / "container_logs.txt").read_text()
     assert "\x00" not in text
     assert "\ufffd" not in text
+
+
+async def test_of_long_lines_the_end_is_kept(
+    talking: tuple[Haproxy, ServiceContainer, str], session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """More than is kept is no reason to have none: without evidence nothing would be done at all."""
+    proxy, _, project = talking
+    config = settings(tmp_path, docker={"gate_url": proxy.url, "project": project})
+    engine = Engine(config.docker, session)
+    (found,) = await engine.of_service("python-compliance")
+    whole = await engine.logs(found, 100, 1_000_000)
+    assert len(whole) > 200
+    assert await engine.logs(found, 100, 200) == whole[-200:]
 
 
 async def test_what_cannot_be_read_is_said(session: aiohttp.ClientSession, tmp_path: Path) -> None:

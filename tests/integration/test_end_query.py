@@ -366,6 +366,9 @@ async def test_settling_reads_the_target(server: PostgresServer, config: Setting
     assert settled.settlement is Settlement.DONE
     assert settled.evidence["still_running"] == []
     assert (await action.settle(replace(late, resource="pg:1"))).settlement is Settlement.UNKNOWN
+    # A replica that was promoted answers by the same name and identifier, and has run for another time.
+    elsewhere = tuple({**item, "server_started": "2025-01-01T00:00:00"} for item in late.items)
+    assert (await action.settle(replace(late, items=elsewhere))).settlement is Settlement.UNKNOWN
 
 
 async def test_a_session_of_the_attempt_under_way_keeps_the_doubt_open(

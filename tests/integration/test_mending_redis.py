@@ -303,6 +303,25 @@ async def test_after_a_restart_nothing_is_known(run: Run, tmp_path: Path) -> Non
         server.stop()
 
 
+async def test_a_mark_that_came_back_with_the_file_proves_no_effect(run: Run, tmp_path: Path) -> None:
+    """It was let through and saved, mark and all; what a new life has of the effect the mark does not say."""
+    server = RedisServer(run, name="saved").start()
+    give_rights(server)
+    action = PurgeRedisMemory(redis_settings(tmp_path, server.port), CLOCK)
+    made = call(action, await preview(action, at_least=0), at_least=0)
+    assert (await action.execute(made)).result is Result.DONE
+    assert (await action.settle(made)).settlement is Settlement.DONE
+    server.command("SAVE")
+    server.stop()
+    server.start()
+    give_rights(server)
+    try:
+        assert server.command("EXISTS", mark(made.attempt)) == 1, "the mark is gone: this test shows nothing"
+        assert (await action.settle(made)).settlement is Settlement.UNKNOWN
+    finally:
+        server.stop()
+
+
 async def test_a_doubt_is_not_settled_before_its_time(server: RedisServer, config: Settings) -> None:
     """Until `start_by` it may still be on its way; where keys may be evicted, no mark is no proof either."""
     action = PurgeRedisMemory(config, CLOCK)

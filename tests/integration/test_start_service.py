@@ -151,6 +151,21 @@ async def test_stopped_by_somebody_after_the_kernel_ended_a_worker(platform: Pla
     assert reasons(await preview(action)) == [Reason.TARGET_STOPPED]
 
 
+async def test_killed_after_the_kernel_ended_a_worker(platform: Platform, action: StartService) -> None:
+    """It ends with the kernel's number and the engine's old word: nobody can tell them apart, so a person is asked."""
+    greedy = ("sh", "-c", "tail /dev/zero; touch /tmp/ended; sleep 1000 & wait")
+    container = platform.container("running", command=greedy, mem_limit="16m", memswap_limit="16m")
+    wait_until(
+        lambda: container.container.exec_run(["test", "-e", "/tmp/ended"]).exit_code == 0, "the worker's end", 20
+    )
+    container.container.kill()
+    container.wait_status("exited")
+    state = container.state()
+    assert (state["OOMKilled"], state["ExitCode"]) == (True, 137), "the engine does not say so: this test shows nothing"
+    found = await preview(action)
+    assert (found.refusals, "cannot tell" in found.asks) == ((), True)
+
+
 async def test_what_was_never_started_is_somebodys(platform: Platform, action: StartService) -> None:
     """Made by a deployment that is about to start it."""
     platform.container("created", start=False)

@@ -65,6 +65,14 @@ def test_every_shipped_proof_demands_that_something_is_there() -> None:
         assert floors, f"{name}: every check is good when nothing is there"
 
 
+def test_a_shipped_proof_is_of_the_target() -> None:
+    """A check is compared with the target's label, or the runbook is for the one service that the check names."""
+    for name, book in proofs().items():
+        service = book["match"]["labels"].get("service")
+        for check in book["proof"]["checks"]:
+            assert check.get("by") or service, f"{name}: {check['name']} is good for whatever service it is asked for"
+
+
 def test_a_shipped_proof_asks_for_who_is_connected_to_what_was_restarted() -> None:
     """The target is well again, and whoever holds connections to its former life is not."""
     asked = {
