@@ -42,7 +42,7 @@ from remediator.journal.readings import START, Verified
 from remediator.journal.seals import Seal
 from remediator.ledger import Attempt
 from remediator.metrics import Metrics
-from remediator.narrative import line, why
+from remediator.narrative import line
 from remediator.operators import Caller, Operators
 from remediator.runbooks import Runbook
 from remediator.seal_names import SEAL
@@ -203,12 +203,12 @@ class Api:
         said = [event_line(event) for event in events or ()]
         not_acted = narrative.not_acted(events) if events else None
         clicks = [event_line(event) for event in await self.journal.clicks_about(asked, row.opened_at)]
-        state = {"why": _state(events, now), "not_acted": not_acted}
+        state = {"why": narrative.state(events, now), "not_acted": not_acted}
         story = {"episode": _row(row), **state, "events": said, "not_taken": clicks}
         return web.json_response(story)
 
     async def _summary(self, row: EpisodeRow, now: float) -> dict[str, Json]:
-        return _row(row) | {"why": _state(await self.decisions.events(row.episode), now)}
+        return _row(row) | {"why": narrative.state(await self.decisions.events(row.episode), now)}
 
     async def tail(self, request: web.Request) -> web.Response:
         """Events of all episodes by time: the newest, or those since `after`. `next` is the next `after`.
@@ -366,12 +366,6 @@ def event_line(event: Event) -> dict[str, Json]:
         "sentence": line(event),
         "data": event.data,
     }
-
-
-def _state(events: list[Event] | None, now: float) -> str:
-    if events is None:
-        return "Written by a newer version of this program: left to it."
-    return why(events, now) if events else "Waiting to be taken up."
 
 
 def _doubt(episode: str, attempt: Attempt) -> Mapping[str, Json]:

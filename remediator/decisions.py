@@ -24,7 +24,7 @@ from remediator import openapi
 from remediator.api_models import SAID, Because, Decline, NewPause, Settle, Yes
 from remediator.clicks import over
 from remediator.errors import Conflict
-from remediator.events import Event, Unknown
+from remediator.events import Event, Unreadable
 from remediator.handling import named, no
 from remediator.journal import EpisodeRow, Journal
 from remediator.journal.values import Pause, Running
@@ -112,10 +112,10 @@ class Decisions:
         return episode
 
     async def events(self, episode: str) -> list[Event] | None:
-        """None when a newer version wrote them."""
+        """None when they cannot be read whole."""
         try:
             return await self.journal.events(episode)
-        except Unknown:
+        except Unreadable:
             return None
 
     # -- questions --------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Decisions:
         for row in await self.journal.open_episodes():
             if row.refused != "needs_approval":
                 continue
-            # A newer version's question is left to it: that one answers for it.
+            # A newer version's question is left to it, and nobody can answer one of an episode that is torn.
             asked = fold(events).approval if (events := await self.events(row.episode)) else None
             if asked is not None and asked.open:
                 found.append((row, asked))

@@ -20,7 +20,7 @@ from remediator.acting import Acting
 from remediator.actions.base import Action, Risk
 from remediator.episodes import Run
 from remediator.errors import Conflict, JournalError
-from remediator.events import Kind
+from remediator.events import Kind, Unreadable
 from remediator.facts import Facts
 from remediator.journal import Claim
 from remediator.journal.watch import STUCK
@@ -98,8 +98,6 @@ class Engine(Acting):
         """
         try:
             run = await self.episodes.load(claim)
-            if run is None:
-                return await self._fail(claim, "It was written by a newer version, which must go on with it.")
             due = await (self._stuck(run) if claim.claims >= STUCK else self._steps(run))
             if run.made_room:
                 await self._wake_next()
@@ -109,9 +107,12 @@ class Engine(Acting):
             return await self._release(claim.episode, await self.journal.now())
         except JournalError:
             raise
+        except Unreadable as error:
+            log.warning("episode left alone", episode=claim.episode, why=str(error))
+            return await self._fail(claim, error.sentence)
         except Exception:  # the one broad except: whatever it is, it is this episode's alone
             log.exception("episode failed", episode=claim.episode)
-            return await self._fail(claim, "The remediator fails on it again and again; see its log.")
+            return await self._fail(claim, Unreadable.sentence)
 
     async def _wake_next(self) -> None:
         """A hint that may be lost: whoever is held back looks again by itself. The episode is given back already."""

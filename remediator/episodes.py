@@ -20,7 +20,7 @@ from remediator.alerts import Alert
 from remediator.clicks import Act, over, second, settled
 from remediator.deciding import HOLDS
 from remediator.errors import Permanent
-from remediator.events import Event, Kind, Unknown
+from remediator.events import Event, Kind, Torn
 from remediator.journal import Claim, EpisodeIndex, InboxRow, Journal
 from remediator.ledger import Approval, Ledger, fold
 from remediator.matching import Matched, match
@@ -98,18 +98,14 @@ class Episodes:
         self._documents |= {book.digest(): book for book in books}
         self.generation += 1
 
-    async def load(self, claim: Claim) -> Run | None:
-        """Read the episode, fold the inbox into it, and say that it was taken over. None: not for us."""
+    async def load(self, claim: Claim) -> Run:
+        """Read the episode, fold the inbox into it, and say that it was taken over. Raises events.Unreadable."""
         generation = self.generation
-        try:
-            events, rows = await self.journal.load(claim.episode)
-        except Unknown as error:
-            log.warning("left to a replica of a newer version", episode=claim.episode, why=str(error))
-            return None
+        events, rows = await self.journal.load(claim.episode)
         if not events:
             events, rows = await self._open(claim.episode, rows)
             if not events:
-                return None
+                raise Torn(f"episode {claim.episode}: it has no event, and no alert that would open it")
         run = Run(claim.episode, events, fold(events), None, generation=generation, last_round=claim.proof_at)
         run.book = await self._decided_on(run.ledger.digest)
         if claim.taken_over:

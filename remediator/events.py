@@ -66,8 +66,25 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Unknown(ValueError):
+class Unreadable(ValueError):
+    """Nothing can be decided on an episode by this program: it is left alone, and people are told.
+
+    sentence  why, for them
+    """
+
+    sentence = "The remediator fails on it again and again; see its log."
+
+
+class Unknown(Unreadable):
     """An event written by a version of the program that this one does not know."""
+
+    sentence = "It was written by a newer version, which must go on with it."
+
+
+class Torn(Unreadable):
+    """Events of an episode are missing: what it has done cannot be told from the others."""
+
+    sentence = "Events of it are missing in the journal; `prepctl journal:verify` tells what else is."
 
 
 @dataclass(frozen=True, slots=True)

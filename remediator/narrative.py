@@ -46,10 +46,20 @@ def after(seconds: float) -> str:
     return ("+" if seconds > 0 else "-") + human(abs(seconds))
 
 
+UNREADABLE = "It is left alone: events of it are missing (prepctl journal:verify), or a newer version wrote some."
+
+
 def line(event: Event) -> str:
     """One event as one sentence."""
     said = _LINES[event.kind](event.data).strip()
     return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
+def state(events: Sequence[Event] | None, now: float) -> str:
+    """`why`, also where there is no event yet; None stands for events that cannot be read whole."""
+    if events is None:
+        return UNREADABLE
+    return why(events, now) if events else "Waiting to be taken up."
 
 
 def why(events: Sequence[Event], now: float) -> str:

@@ -15,7 +15,7 @@ from remediator.decisions import Decisions
 from remediator.events import Event
 from remediator.journal import Demotion, EpisodeRow, Journal, Pause, Running, Storm
 from remediator.ledger import Approval, Attempt, fold
-from remediator.narrative import why
+from remediator.narrative import UNREADABLE, why
 
 A_PAGE, MOST_QUESTIONS, MOST_LINES = 50, 20, 50
 KEEP = 1.0  # seconds for which what was gathered is good
@@ -149,7 +149,7 @@ class Gatherer:
 
 def _open(row: EpisodeRow, events: Sequence[Event] | None, now: float) -> Open:
     if events is None:
-        return Open(row, "", "Written by a newer version of this program: left to it.")
+        return Open(row, "", UNREADABLE)
     if not events:
         return Open(row, "", "Waiting to be taken up.")
     return Open(row, target_of(fold(events).target), why(events, now))
@@ -158,7 +158,7 @@ def _open(row: EpisodeRow, events: Sequence[Event] | None, now: float) -> Open:
 def _questions(
     rows: Iterable[EpisodeRow], stories: Mapping[str, Sequence[Event] | None], now: float
 ) -> Iterator[tuple[EpisodeRow, Approval]]:
-    """What can be answered now; a newer version's question is left to it."""
+    """What can be answered now; that of an episode that cannot be read is left alone."""
     for row in rows:
         events = stories.get(row.episode)
         asked = fold(events).approval if events else None

@@ -85,7 +85,8 @@ class Views:
         """All that happened, in order; its question; in one sentence why nothing was done."""
         row = await self._row(request)
         now = await self.api.journal.now()
-        events = await self.api.decisions.events(row.episode) or []
+        told = await self.api.decisions.events(row.episode)
+        events = told or []
         whole = request.query.get("all") == "1"
         ledger = fold(events) if events else None
         asked = ledger.approval if ledger is not None and not ledger.closed else None
@@ -98,7 +99,7 @@ class Views:
             ledger=ledger,
             asked=asked if asked is not None and asked.open and not (ledger and ledger.handed_over) else None,
             doubts=[one for one in ledger.attempts if one.in_doubt] if ledger else [],
-            why=narrative.why(events, now) if events else "Waiting to be taken up, or written by a newer version.",
+            why=narrative.state(told, now),
             not_acted=narrative.not_acted(events) if events else None,
             story=folded(events, MOST_ENTRIES, whole=whole),
             clicks=[entry(event) for event in await self.api.journal.clicks_about(row.episode, row.opened_at)],

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
 
 from remediator.errors import Conflict
-from remediator.events import Event, Kind, Unknown, read
+from remediator.events import Event, Kind, Torn, Unknown, Unreadable, read
 from remediator.journal import work
 from remediator.journal.tables import charges, episodes, events, fingerprints, inbox
 from remediator.journal.transaction import Tx, filled, plain
@@ -35,6 +36,12 @@ _OF_EPISODES = _ANY.where(events.c.episode.in_(bindparam("of", expanding=True)))
 )
 _IDS = select(events.c.seq, events.c.id).where(
     events.c.episode == bindparam("of"), events.c.seq.between(bindparam("first"), bindparam("last"))
+)
+_GAPS = (
+    select(events.c.episode, func.count().label("count"), func.max(events.c.seq).label("last"))
+    .group_by(events.c.episode)
+    .having(func.count() < func.max(events.c.seq))
+    .order_by(events.c.episode)
 )
 _LAST_SEQ = select(func.coalesce(func.max(events.c.seq), 0)).where(events.c.episode == bindparam("of"))
 _OUTCOME = select(events.c.seq).where(events.c.attempt == bindparam("of"), events.c.kind == Kind.OUTCOME.value)
@@ -80,21 +87,45 @@ class Append:
 
 
 def of_episode(tx: Tx, episode: str) -> list[Event]:
-    """All events of an episode in order. Raises events.Unknown for what a newer program has written."""
-    return [read(*row) for row in tx.rows(_OF_EPISODE, {"of": episode})]
+    """All events of an episode in order. Raises events.Unreadable: see `_whole`."""
+    return _whole(tx.rows(_OF_EPISODE, {"of": episode}))
 
 
 def of_episodes(tx: Tx, wanted: Sequence[str]) -> dict[str, list[Event] | None]:
-    """All events of some episodes, each in order; None for one with an event that a newer program has written."""
+    """All events of some episodes, each in order; None for one that cannot be read whole."""
     found: dict[str, list[Event] | None] = {}
-    for row in tx.rows(_OF_EPISODES, {"of": filled(wanted)}) if wanted else ():
-        told = found.setdefault(row.episode, [])
+    rows = tx.rows(_OF_EPISODES, {"of": filled(wanted)}) if wanted else ()
+    for episode, theirs in groupby(rows, lambda row: str(row.episode)):
         try:
-            if told is not None:
-                told.append(read(*row))
-        except Unknown:
-            found[row.episode] = None
+            found[episode] = _whole(theirs)
+        except Unreadable:
+            found[episode] = None
     return found
+
+
+def _whole(rows: Iterable[Any]) -> list[Event]:
+    """Rows of one episode as its events. Raises Unknown: a newer program has written one; Torn: one is missing.
+
+    A backup that was put in the journal's place, or a hand in it, leaves an episode that an owner goes on with.
+    """
+    found = [read(*row) for row in rows]
+    for place, event in enumerate(found, 1):
+        if event.seq != place:
+            raise Torn(f"episode {event.episode}: seq {place} is missing")
+    return found
+
+
+def left_of_episode(tx: Tx, episode: str) -> list[Event]:
+    """The events of an episode that are there. Raises events.Unknown for what a newer program has written."""
+    return [read(*row) for row in tx.rows(_OF_EPISODE, {"of": episode})]
+
+
+def gaps(tx: Tx) -> list[str]:
+    """Episodes that are not whole, one a line."""
+    return [
+        f"episode {row.episode}: {row.last - row.count} events before seq {row.last} are missing"
+        for row in tx.rows(_GAPS)
+    ]
 
 
 def read_known(row: Any) -> Event | None:

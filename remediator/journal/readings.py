@@ -165,11 +165,11 @@ class Readings(Replica):
         return await self._store.read(lambda tx: [row.episode for row in tx.rows(_DOUBTFUL)])
 
     async def events(self, episode: str) -> list[Event]:
-        """All events of an episode. Raises events.Unknown when a newer program wrote one."""
+        """All events of an episode. Raises events.Unreadable when a newer program wrote one, or one is missing."""
         return await self._store.read(lambda tx: lines.of_episode(tx, episode))
 
     async def histories(self, episodes: Sequence[str]) -> dict[str, list[Event] | None]:
-        """All events of some episodes; None for one that a newer program wrote to. Ask for a hundred at a time."""
+        """All events of some episodes; None for one that cannot be read whole. Ask for a hundred at a time."""
         return await self._store.read(lambda tx: lines.of_episodes(tx, episodes))
 
     async def episode(self, id: str) -> EpisodeRow | None:
@@ -205,7 +205,7 @@ class Readings(Replica):
         return await self._store.read(lambda tx: lines.tail(tx, after, limit))
 
     async def verify(self) -> list[str]:
-        """Recompute the charges and the seals from the events and tell each difference."""
+        """Recompute the charges and the seals from the events and tell each difference, and which episodes are torn."""
         part = await self.verify_part(START, math.inf)
         return list(part.problems)
 
@@ -223,7 +223,8 @@ class Readings(Replica):
                 found, last = await self._store.read(piece)
                 problems += found
                 if last is None:
-                    return Part((*problems, *await self._store.read(seals.loose)), after.seal, None)
+                    problems += [*await self._store.read(seals.loose), *await self._store.read(lines.gaps)]
+                    return Part(tuple(problems), after.seal, None)
                 after = Verified(None, last)
             if self._clock.boottime() >= until:
                 return Part(tuple(problems), after.seal, after)

@@ -6,6 +6,7 @@ however often it is posted. The table of docs/remediator-illness.md is held to t
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -344,7 +345,7 @@ def test_journal_has_lost_events(bench: Bench, database: Database) -> None:
     way = bench.world.proxy(database.server.port)
     with bench.remediator(settle="5s", stale="1h", journal=journal_of(database, way)) as ours:
         assert ours.post(bench.web.name)
-        ours.wait_event("opened")
+        ours.wait_event("refused")
         database.sql("delete from events where seq = (select max(seq) from events)")
         way.reset()
         body = delivery([bench.web.name], alertname=STALLED)
@@ -355,4 +356,20 @@ def test_journal_has_lost_events(bench: Bench, database: Database) -> None:
         assert bench.web.effects == 0
         [pause] = ours.ask("pauses")["pauses"]
         assert pause["who"] == "journal"
+    way.close()
+
+
+def test_journal_has_lost_an_episodes_beginning(bench: Bench, database: Database) -> None:
+    """A hand in the journal: what is left of the episode is no ground to act on, and the API tells people so."""
+    way = bench.world.proxy(database.server.port)
+    with bench.remediator(settle="5s", stale="1h", journal=journal_of(database, way)) as ours:
+        assert ours.post(bench.web.name)
+        ours.wait_event("refused")
+        [episode] = ours.episodes()
+        database.sql("delete from events where seq = 1")
+        way.reset()
+        told = functools.partial(bench.world.inbox.alerts, "/people", alertname="RemediationNeedsPeople")
+        wait_until(lambda: any("are missing" in each["annotations"]["summary"] for each in told()), "people", 60, 0.5)
+        assert "events of it are missing" in ours.ask(f"episodes/{episode['id']}")["why"]
+        assert bench.web.effects == 0
     way.close()

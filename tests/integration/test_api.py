@@ -9,9 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import text
 
 from remediator.api import Footing
 from remediator.events import Kind
+from remediator.narrative import UNREADABLE
 from tests.support.episodes import deliver, write
 from tests.support.http_side import BEARER, OPERATOR, Side, serve
 from tests.unit.cases import NOW, History
@@ -99,6 +101,22 @@ async def test_an_episode_is_told_event_by_event(side: Side, ask: Operator) -> N
         "EngineSlow",
         "engine-slow",
     )
+
+
+@pytest.mark.parametrize("gone", ["seq = 1", "seq = 2", "seq > 0"])
+async def test_an_episode_with_missing_events_is_told_and_hides_no_other(side: Side, ask: Operator, gone: str) -> None:
+    """Another backup was put in the journal's place: a person needs the API most then."""
+    torn = await write(side.journal, History(NOW - 60).diagnosed(NOW - 59).intent(NOW - 30))
+    whole = await write(side.journal, History(NOW - 50), "accounts")
+    await side.journal._store.write(lambda tx: tx.run(text(f"DELETE FROM events WHERE episode = '{torn}' AND {gone}")))
+    left = "Waiting to be taken up." if gone == "seq > 0" else UNREADABLE
+    status, said = await ask("GET", "/api/v1/episodes")
+    assert (status, {row["id"] for row in said["episodes"]}) == (200, {torn, whole})
+    assert [row["why"] for row in said["episodes"] if row["id"] == torn] == [left]
+    status, said = await ask("GET", f"/api/v1/episodes/{torn}")
+    assert (status, said["why"], said["not_acted"]) == (200, left, None)
+    for path in ("doubts", "status", "journal", "journal/verify"):
+        assert (await ask("GET", f"/api/v1/{path}"))[0] == 200
 
 
 async def test_episodes_are_listed_open_or_all(side: Side, ask: Operator) -> None:

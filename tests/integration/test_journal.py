@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from remediator.errors import Conflict, JournalError
-from remediator.events import OWN, Kind, Unknown
+from remediator.events import OWN, Kind, Torn, Unknown
 from remediator.facts import Facts
 from remediator.journal import EpisodeIndex, Journal, Promoted
 from remediator.journal.migrate import FOLDER, OLDEST, migrate
@@ -510,6 +510,18 @@ class TestEvents:
         assert found == {known: await journal.events(known), newer: None}
         assert await journal.histories([]) == {}
 
+    async def test_an_episode_with_a_missing_event_is_not_read(self, journal: Journal) -> None:
+        """What is gone may have been an effect: nothing is decided on the rest, and a verification tells of it."""
+        episode, whole = await opened(journal, "a"), await opened(journal, "b")
+        await journal.append([event(episode, 2, Kind.REFUSED), event(episode, 3, Kind.REFUSED)])
+        assert await journal.verify() == []
+        for seq, left in ((2, "seq 2"), (1, "seq 1")):
+            await sql(journal, f"DELETE FROM events WHERE episode = '{episode}' AND seq = {seq}")
+            with pytest.raises(Torn, match=f"{episode}: {left} is missing"):
+                await journal.events(episode)
+        assert (await journal.histories([episode, whole])) == {episode: None, whole: await journal.events(whole)}
+        assert f"episode {episode}: 2 events before seq 3 are missing" in await journal.verify()
+
     async def test_a_promotion_is_in_the_journals_own_stream(self, journal: Journal) -> None:
         """In its place after what was there; it changes no mode and no limit."""
         await journal.demote(BOOK, "it failed")
@@ -774,6 +786,16 @@ class TestLimits:
         problems = await journal.verify()
         assert len(problems) == 3
         assert all(name in "\n".join(problems) for name in (first, second, "attempt z"))
+
+    async def test_verify_leaves_out_what_a_newer_version_wrote(self, journal: Journal) -> None:
+        """It cannot be compared, which is said; the others are."""
+        episode, attempt = await acted(journal, "a")
+        _, other = await acted(journal, "b")
+        await sql(journal, f"UPDATE events SET kind = 'teleported' WHERE episode = '{episode}' AND seq = 1")
+        await sql(journal, f"UPDATE charges SET result = 'failed' WHERE attempt IN ('{attempt}', '{other}')")
+        problems = sorted(await journal.verify())
+        assert [problem[: problem.index(":")] for problem in problems] == [f"attempt {other}", f"episode {episode}"]
+        assert "not compared, a newer version" in problems[1]
 
     async def test_attempts_are_found_by_their_id(self, journal: Journal) -> None:
         """For a person who settles a doubt."""

@@ -185,6 +185,22 @@ async def test_an_episode_that_no_replica_can_take_reaches_people(tmp_path: Path
     assert world.effects == []
 
 
+@pytest.mark.parametrize("gone", ["", "seq = 1"])
+async def test_an_episode_with_missing_events_reaches_people(tmp_path: Path, gone: str) -> None:
+    """What is gone may have been an effect: nothing is decided on what is left of it."""
+    world = sick(silenced=[(START, START + 90)])
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        await live(world, engine, START + 60)
+        (row,) = await journal.open_episodes()
+        if gone:
+            await journal._store.write(lambda tx: tx.run(text(f"DELETE FROM events WHERE {gone}")))
+        await live(world, engine, START + 400)
+    assert len(world.effects) == (0 if gone else 1)
+    if gone:
+        assert {(page.alertname, page.episode) for page in world.pages} == {("RemediationNeedsPeople", row.episode)}
+        assert "are missing" in world.pages[-1].summary
+
+
 async def test_two_alerts_of_one_target_are_no_news_for_ever(tmp_path: Path) -> None:
     """A pair of servers tells of one target under two fingerprints, again each minute: the journal does not grow by it."""
     world = sick(silenced=ALWAYS)
