@@ -330,11 +330,14 @@ def _unframe(stream: bytes) -> bytes:
 def _sent(method: str, path: str, status: int, gate: str | None, body: bytes) -> Sent:
     """What an answer to an effect's call proves.
 
-    204 is done, for an image 200. The gate's refusal is marked by its header and never reaches the engine. The
+    204 is done, for an image 200. The gate's refusal is marked by its header and never reaches the engine; but
+    "repeated" says that a copy of this call, which somebody on the way has made, did before, and may have begun. The
     engine's own "No such …" and "client version", 304 to a start ("started already") and 409 to a deletion ("in
     use") are said before it begins. Everything else may have begun.
     """
     said = " ".join(body[:200].decode("utf-8", "replace").split())
+    if gate == "repeated":
+        return Sent(Answered.UNSURE, f"The Docker gate let this attempt through before (repeated, status {status}).")
     if gate is not None:
         return Sent(Answered.REFUSED, f"The Docker gate refused: {gate} (status {status}).")
     if method == "DELETE" and status in (200, 204):

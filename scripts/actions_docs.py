@@ -51,7 +51,10 @@ def _sorted() -> Sequence[type[Action]]:
 
 
 def _row(action: type[Action]) -> str:
-    asked = _ASKED[action.risk] if action.risk in ALWAYS_ASKED else "nobody in `auto`, a person in `approve`"
+    asked = _ASKED.get(action.risk) if action.risk in ALWAYS_ASKED else None
+    if asked is None:
+        but = f", but a person {action.asks_when}" if action.asks_when else ""
+        asked = f"nobody in `auto`{but}; a person in `approve`"
     again = "changes nothing more" if action.idempotent else "is another change"
     return f"| [`{action.name}`](#{action.name}) | {action.risk} | {asked} | {human(action.deadline)} | {again} |"
 

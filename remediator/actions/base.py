@@ -133,6 +133,8 @@ class Action(ABC):
     deadline: ClassVar[float]
     """Default seconds for `execute`; a rung may set its own, longer one."""
     params_model: ClassVar[type[BaseModel]]
+    asks_when: ClassVar[str] = ""
+    """When a preview of it `asks`, whatever the mode is; for people to read."""
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str] | None:

@@ -36,6 +36,7 @@ class RestartRedis(RestartService):
 
     name: ClassVar[str] = "restart_redis"
     of_redis: ClassVar[bool] = True
+    asks_when: ClassVar[str] = "where something would be lost, or Redis cannot tell"
 
     @classmethod
     def listed(cls, settings: Settings) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class StartService(OneContainer):
 
     name: ClassVar[str] = "start_service"
     deadline: ClassVar[float] = 30.0  # networks and mounts of a start, on a busy machine
+    asks_when: ClassVar[str] = "after an end with 137, for want of memory or by somebody's hand"
 
     @classmethod
     def listed(cls, settings: Settings) -> Sequence[str]:
