@@ -29,6 +29,7 @@ from remediator.handling import named, no
 from remediator.journal import EpisodeRow, Journal
 from remediator.journal.values import Pause, Running
 from remediator.ledger import Approval, Attempt, fold
+from remediator.narrative import UNREADABLE
 from remediator.operators import Caller
 from remediator.runbooks import Runbook
 
@@ -94,6 +95,9 @@ class Decisions:
         """A person's word about an attempt in doubt; its episode. Refused while it may still be running."""
         episode = await self.journal.episode_of(asked) if re.fullmatch(openapi.ATTEMPT, asked) else None
         events = await self.events(episode) if episode is not None else None
+        if episode is not None and events is None:
+            do = "Look at the target, and see docs/alerts/RemediationNeedsPeople.md for an episode that cannot be read."
+            raise no(409, "episode_unreadable", f"Episode {episode} cannot be read whole. {UNREADABLE}", do)
         attempt = next((one for one in fold(events).attempts if one.id == asked), None) if events else None
         if episode is None or attempt is None:
             do = "GET /api/v1/doubts lists them."

@@ -219,8 +219,12 @@ def _read(gate: Gate) -> str:
 _NOT_RECORDED = "no room to record it"
 
 
-def _fence() -> tuple[str, ...]:
-    """Rules of every effect: an attempt's id and `start_by`, once and whole, and the time not over."""
+def _fence(*known: str) -> tuple[str, ...]:
+    """Rules of every effect: an attempt's id and `start_by`, once and whole, and the time not over.
+
+    known  rules that say what was let through before. Asked before the time: a copy of a call, which somebody on the
+           way has made, may come when the time is over, and "late" would say that nothing has begun
+    """
     header = "X-Attempt-Id (32 hex digits) and X-Start-By (UNIX seconds) are needed, once each"
     bad_header = "!attempt_once or !attempt_good or !start_by_once or !start_by_good"
     early = f"X-Start-By is more than {AHEAD} s ahead"
@@ -232,6 +236,7 @@ def _fence() -> tuple[str, ...]:
         "    acl start_by_good req.fhdr(x-start-by) -m reg ^[1-9][0-9]{9}$",
         _refuse(428, "no-attempt", header, bad_header),
         "    http-request set-var(txn.attempt) req.fhdr(x-attempt-id)",
+        *known,
         "    http-request set-var(txn.ahead) req.fhdr(x-start-by),sub(txn.now)",
         _refuse(412, "late", "X-Start-By is over", "{ var(txn.ahead) -m int le 0 }"),
         _refuse(412, "late", early, f"{{ var(txn.ahead) -m int gt {AHEAD} }}"),
@@ -249,17 +254,17 @@ def _said_anew(gate: Gate) -> tuple[str, ...]:
 def _act(gate: Gate) -> str:
     not_recorded = "!{ sc0_get_gpc0 eq 1 } or !{ sc1_get_gpc0 eq 1 }"
     again = f"this was done to this container less than {gate.cooldown} s ago"
+    before = _refuse(409, "repeated", "it was let through before", "{ var(txn.attempt),in_table(attempts) }")
     return "\n".join(
         (
             "backend act",
-            *_fence(),
+            *_fence(before),
             "    http-request set-var(txn.name) path,field(4,/)",
             "    http-request set-var(txn.verb) path,field(5,/)",
             "    # Name and verb together: what a restart has left stopped may be started at once.",
             "    http-request set-var(txn.what) path,field(4,/,2)",
             "    # Looked up first and recorded only when nothing refuses: a refused call neither counts as",
             "    # seen nor prolongs a cooldown.",
-            _refuse(409, "repeated", "it was let through before", "{ var(txn.attempt),in_table(attempts) }"),
             _refuse(429, "too-soon", again, "{ var(txn.what),in_table(targets) }"),
             "    http-request track-sc0 var(txn.attempt) table attempts",
             "    http-request track-sc1 var(txn.what) table targets",
@@ -275,23 +280,31 @@ def _act(gate: Gate) -> str:
 
 
 def _delete(gate: Gate) -> str:
-    """One attempt makes several calls, one for each id: it is the id that passes once, and the attempt counts them."""
+    """One attempt makes several calls, one for each id: it is the id that passes once, and the attempt counts them.
+
+    That another attempt was let through for the id is no doubt about this one, so it is told by another word.
+    """
+    before = "the deletion of this id was let through before"
+    not_recorded = "!{ sc0_get_gpc0 ge 1 } or !{ sc1_get_gpc0 eq 1 } or !{ sc2_get_gpc0 eq 1 }"
     many = f"{{ var(txn.attempt),table_gpc0(attempts) ge {PRUNE_ITEMS} }}"
     return "\n".join(
         (
             "backend delete",
-            *_fence(),
-            "    http-request set-var(txn.kind) path,field(3,/)",
-            "    http-request set-var(txn.id) path,field(4,/)",
-            _refuse(
-                409, "repeated", "the deletion of this id was let through before", "{ var(txn.id),in_table(deletions) }"
+            *_fence(
+                "    http-request set-var(txn.kind) path,field(3,/)",
+                "    http-request set-var(txn.id) path,field(4,/)",
+                "    http-request set-var(txn.call) var(txn.attempt),concat(/,txn.id)",
+                _refuse(409, "repeated", f"{before}, to this attempt", "{ var(txn.call),in_table(calls) }"),
+                _refuse(409, "asked-before", before, "{ var(txn.id),in_table(deletions) }"),
             ),
             _refuse(429, "too-many", f"an attempt deletes at most {PRUNE_ITEMS}", many),
             "    http-request track-sc0 var(txn.attempt) table attempts",
             "    http-request track-sc1 var(txn.id) table deletions",
+            "    http-request track-sc2 var(txn.call) table calls",
             "    http-request sc-inc-gpc0(0)",
             "    http-request sc-inc-gpc0(1)",
-            _refuse(429, "too-many", _NOT_RECORDED, "!{ sc0_get_gpc0 ge 1 } or !{ sc1_get_gpc0 eq 1 }"),
+            "    http-request sc-inc-gpc0(2)",
+            _refuse(429, "too-many", _NOT_RECORDED, not_recorded),
             "    # Never by force, never with volumes; of an image never its parents, which nobody has previewed.",
             "    http-request set-path /%[var(txn.kind)]/%[var(txn.id)]",
             "    http-request set-query noprune=1 if { var(txn.kind) -m str images }",
@@ -304,7 +317,10 @@ def _tables(gate: Gate) -> str:
     acts = 2 * len(gate.containers) + 1
     day = f"expire {REMEMBERED}s nopurge store gpc0"
     deletions = (
-        f"\n\nbackend deletions\n    stick-table type string len 73 size {PRUNE_DAY} {day}" if gate.prune else ""
+        f"\n\nbackend deletions\n    stick-table type string len 73 size {PRUNE_DAY} {day}"
+        f"\n\nbackend calls\n    stick-table type string len 106 size {PRUNE_DAY} {day}"
+        if gate.prune
+        else ""
     )
     return f"""
 # nopurge: a full table refuses instead of forgetting its oldest entry.

@@ -2,7 +2,7 @@
 
 Redis lets no script call CLIENT KILL or CONFIG SET. So three things go out in one write, and Redis takes them in order:
 
-    EVALSHA  checks TIME < start_by, run_id, role, that the attempt was never seen, that maxmemory is what was seen;
+    EVALSHA  checks that the attempt was never seen, TIME < start_by, run_id, role, that maxmemory is what was seen;
              only then marks the attempt and lays a pass, a stream of this one sending
     XREAD    BLOCK 0 on the pass: with it, goes on at once; without it, this connection waits for ever
     …        the effect, which is read only when XREAD has answered
@@ -13,7 +13,8 @@ Source: redis.io/docs/latest/commands/{eval,xread,client-kill,config-set}; tried
 allowed: `open_gate` tries it before, since an error of it would let the effect through.
 What remains: a server that becomes a replica and loads between `open_gate` and the write errs on XREAD too instead of
 waiting, and takes what follows. And bytes of the effect that a network holds up behind those of the check: check and
-one effect are some 500 bytes, one segment of TCP; only the later ones of many clients to close come in others.
+one effect are some 500 bytes, one segment of TCP; only the later ones of many clients to close come in others. And
+a copy of all the bytes, which somebody on the way has made, within a minute: it finds the first one's pass.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ PASS = 60_000  # milliseconds that a pass lies there
 SCRIPT = r"""
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if now >= tonumber(ARGV[1]) then return 'late: the server\'s clock is past start_by' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'repeated: this attempt was let through before' end
+if now >= tonumber(ARGV[1]) then return 'late: the server\'s clock is past start_by' end
 local info = '\n' .. redis.call('INFO', 'server') .. '\n' .. redis.call('INFO', 'replication')
     .. '\n' .. redis.call('INFO', 'memory')
 local function field(name) return string.match(info, '\n' .. name .. ':([^\r\n]*)') end

@@ -168,8 +168,8 @@ class Journal(Readings):
         return await self._store.read(lambda tx: intake.untaken(tx, episode))
 
     async def load(self, episode: str) -> tuple[list[Event], list[InboxRow]]:
-        """`events` and `inbox` of an episode, both as of one moment."""
-        return await self._store.read(lambda tx: (lines.of_episode(tx, episode), intake.untaken(tx, episode)))
+        """`events` and `inbox` of an episode. Raises events.Unreadable, also where charges or index tell of more."""
+        return await self._store.read(lambda tx: (lines.loaded(tx, episode), intake.untaken(tx, episode)))
 
     # -- work -----------------------------------------------------------------------------------------------
 

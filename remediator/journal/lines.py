@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 
 from remediator.errors import Conflict
-from remediator.events import Event, Kind, Torn, Unknown, Unreadable, read
+from remediator.events import OWN, Event, Kind, Torn, Unknown, Unreadable, read
 from remediator.journal import work
 from remediator.journal.tables import charges, episodes, events, fingerprints, inbox
 from remediator.journal.transaction import Tx, filled, plain
@@ -37,6 +37,11 @@ _OF_EPISODES = _ANY.where(events.c.episode.in_(bindparam("of", expanding=True)))
 _IDS = select(events.c.seq, events.c.id).where(
     events.c.episode == bindparam("of"), events.c.seq.between(bindparam("first"), bindparam("last"))
 )
+_ENDS = frozenset({Kind.OUTCOME, Kind.SETTLED, Kind.PROVING, Kind.VERDICT})
+"""Events of an attempt, which its intent comes before."""
+_CHARGED_OF = select(charges.c.attempt).where(charges.c.episode == bindparam("of"))
+_KNOWN = select(episodes.c.episode).where(episodes.c.episode == bindparam("of"), episodes.c.severity.is_not(None))
+"""An episode that has been opened: its first events bring its severity."""
 _GAPS = (
     select(events.c.episode, func.count().label("count"), func.max(events.c.seq).label("last"))
     .group_by(events.c.episode)
@@ -106,12 +111,37 @@ def of_episodes(tx: Tx, wanted: Sequence[str]) -> dict[str, list[Event] | None]:
 def _whole(rows: Iterable[Any]) -> list[Event]:
     """Rows of one episode as its events. Raises Unknown: a newer program has written one; Torn: one is missing.
 
-    A backup that was put in the journal's place, or a hand in it, leaves an episode that an owner goes on with.
+    A backup that was put in the journal's place, a standby that was behind, or a hand in it leave an episode that an
+    owner goes on with: also one whose first event is the outcome of what is gone.
     """
     found = [read(*row) for row in rows]
+    begun: set[str] = set()
     for place, event in enumerate(found, 1):
+        if event.episode == OWN:
+            break  # nothing is decided on it as a whole
         if event.seq != place:
             raise Torn(f"episode {event.episode}: seq {place} is missing")
+        if place == 1 and event.kind is not Kind.OPENED:
+            raise Torn(f"episode {event.episode}: it begins with {event.kind}")
+        if event.kind is Kind.INTENT:
+            begun.add(event.data["attempt"])
+        elif event.kind in _ENDS and event.data["attempt"] not in begun:
+            raise Torn(f"episode {event.episode}: seq {place} is of an attempt whose intent is missing")
+    return found
+
+
+def loaded(tx: Tx, episode: str) -> list[Event]:
+    """`of_episode` for who goes on with it. Raises Torn also where others know of more than it tells.
+
+    Charges and index are read first: beside a writer they are never ahead of the events that are read after them.
+    """
+    charged = {row.attempt for row in tx.rows(_CHARGED_OF, {"of": episode})}
+    known = tx.row(_KNOWN, {"of": episode})
+    found = of_episode(tx, episode)
+    if missing := charged - {event.data["attempt"] for event in found if event.kind is Kind.INTENT}:
+        raise Torn(f"episode {episode}: the intent of attempt {min(missing)} is missing")
+    if not found and known is not None:
+        raise Torn(f"episode {episode}: it was opened, and has no event")
     return found
 
 

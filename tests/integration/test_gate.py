@@ -374,9 +374,11 @@ def test_too_late_and_too_early_are_refused(door: Haproxy, engine: RecordingEngi
 
 
 def test_an_attempt_passes_once(door: Haproxy, engine: RecordingEngine) -> None:
-    """The same attempt again is 409: at once, on another container, and after the cooldown."""
+    """The same attempt again is 409: at once, on another container, when its time is over, and after the cooldown."""
     key = attempt()
     assert restart(door, attempt_id=key).status == 204
+    for ahead in (-1, 0, 62):
+        assert refusal(restart(door, attempt_id=key, ahead=ahead)) == (409, "repeated")
     assert refusal(restart(door, attempt_id=key)) == (409, "repeated")
     assert refusal(restart(door, TWO, attempt_id=key)) == (409, "repeated")
     wait_until(lambda: restart(door, ONE).status == 204, "the cooldown to end", 3 * COOLDOWN)
@@ -537,7 +539,7 @@ def test_an_image_can_be_read_where_it_may_be_deleted(pruning: Haproxy, engine: 
 
 
 def test_an_id_is_deleted_once(pruning: Haproxy, engine: RecordingEngine) -> None:
-    """By whichever attempt; late, early and without headers it is refused as every effect, and does not count."""
+    """By whichever attempt, told apart; late, early and without headers it is refused as every effect, uncounted."""
     key = attempt()
     for ahead in (-1, 0, 62):
         assert refusal(effect(pruning, "DELETE", image(1), key, ahead)) == (412, "late")
@@ -545,8 +547,9 @@ def test_an_id_is_deleted_once(pruning: Haproxy, engine: RecordingEngine) -> Non
     assert fetch(f"{pruning.url}/_attempt/{key}").status == 404
     assert effect(pruning, "DELETE", image(1), key).status == 204
     assert fetch(f"{pruning.url}/_attempt/{key}").status == 200
-    assert refusal(effect(pruning, "DELETE", image(1), key)) == (409, "repeated")
-    assert refusal(effect(pruning, "DELETE", image(1))) == (409, "repeated")
+    for ahead in (30, -1):
+        assert refusal(effect(pruning, "DELETE", image(1), key, ahead)) == (409, "repeated")
+        assert refusal(effect(pruning, "DELETE", image(1), ahead=ahead)) == (409, "asked-before")
     assert effect(pruning, "DELETE", image(2), key).status == 204
     assert refusal(restart(pruning, attempt_id=key)) == (409, "repeated")
     assert len(engine.requests) == 2

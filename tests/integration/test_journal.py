@@ -522,6 +522,34 @@ class TestEvents:
         assert (await journal.histories([episode, whole])) == {episode: None, whole: await journal.events(whole)}
         assert f"episode {episode}: 2 events before seq 3 are missing" in await journal.verify()
 
+    @pytest.mark.parametrize("kept", ["kind = 'outcome'", "seq = 1", "kind = 'none'"])
+    async def test_nobody_goes_on_with_what_charges_or_index_know_more_of(self, journal: Journal, kept: str) -> None:
+        """A standby that was behind, or a hand: the intent is gone, and its outcome may have come to its place."""
+        episode, attempt = await acted(journal, "a")
+        await journal.outcome(event(episode, 3, Kind.OUTCOME, attempt=attempt, result="done"))
+        assert len((await journal.load(episode))[0]) == 3
+        await sql(journal, f"DELETE FROM events WHERE episode = '{episode}' AND NOT ({kept})")
+        await sql(journal, f"UPDATE events SET seq = 1 WHERE episode = '{episode}'")
+        with pytest.raises(Torn):
+            await journal.load(episode)
+        if kept == "kind = 'none'":
+            await sql(journal, f"DELETE FROM charges WHERE attempt = '{attempt}'")
+            await sql(journal, f"UPDATE episodes SET severity = 'P1' WHERE episode = '{episode}'")
+            with pytest.raises(Torn, match="it was opened"):
+                await journal.load(episode)
+        if kept == "kind = 'outcome'":
+            assert await journal.histories([episode]) == {episode: None}
+
+    async def test_an_outcome_in_the_place_of_its_intent_is_not_read(self, journal: Journal) -> None:
+        """The promoted standby had neither the intent nor its charge; its outcome has come since."""
+        episode, attempt = await acted(journal, "a")
+        await journal.outcome(event(episode, 3, Kind.OUTCOME, attempt=attempt, result="done"))
+        await sql(journal, f"DELETE FROM events WHERE episode = '{episode}' AND kind = 'intent'")
+        await sql(journal, f"UPDATE events SET seq = seq - 1 WHERE episode = '{episode}' AND kind = 'outcome'")
+        await sql(journal, f"DELETE FROM charges WHERE attempt = '{attempt}'")
+        with pytest.raises(Torn, match="whose intent is missing"):
+            await journal.events(episode)
+
     async def test_a_promotion_is_in_the_journals_own_stream(self, journal: Journal) -> None:
         """In its place after what was there; it changes no mode and no limit."""
         await journal.demote(BOOK, "it failed")

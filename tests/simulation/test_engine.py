@@ -185,7 +185,7 @@ async def test_an_episode_that_no_replica_can_take_reaches_people(tmp_path: Path
     assert world.effects == []
 
 
-@pytest.mark.parametrize("gone", ["", "seq = 1"])
+@pytest.mark.parametrize("gone", ["", "seq = 1", "seq > 0"])
 async def test_an_episode_with_missing_events_reaches_people(tmp_path: Path, gone: str) -> None:
     """What is gone may have been an effect: nothing is decided on what is left of it."""
     world = sick(silenced=[(START, START + 90)])
@@ -199,6 +199,21 @@ async def test_an_episode_with_missing_events_reaches_people(tmp_path: Path, gon
     if gone:
         assert {(page.alertname, page.episode) for page in world.pages} == {("RemediationNeedsPeople", row.episode)}
         assert "are missing" in world.pages[-1].summary
+
+
+async def test_an_effect_that_the_events_do_not_tell_of_is_not_done_again(tmp_path: Path) -> None:
+    """Everything since the intent is gone, and the target is ill: the charge tells that something was begun."""
+    world = sick()
+    async with process(world, tmp_path / "j.db") as (engine, journal):
+        while not world.effects:
+            await live(world, engine, world.clock.now() + 5)
+        (row,) = await journal.open_episodes()
+        (intent,) = [one for one in await journal.events(row.episode) if one.kind is Kind.INTENT]
+        await journal._store.write(lambda tx: tx.run(text(f"DELETE FROM events WHERE seq >= {intent.seq}")))
+        world.services["engine"].sick_since = world.clock.now()
+        await live(world, engine, world.clock.now() + 900)
+    assert len(world.effects) == 1
+    assert "are missing" in world.pages[-1].summary
 
 
 async def test_two_alerts_of_one_target_are_no_news_for_ever(tmp_path: Path) -> None:
