@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 
 from remediator.errors import Conflict
-from remediator.events import OWN, Event, Kind, Torn, Unknown, Unreadable, read
+from remediator.events import CLICKS, OWN, Event, Kind, Torn, Unknown, Unreadable, read
 from remediator.journal import work
 from remediator.journal.tables import charges, episodes, events, fingerprints, inbox
 from remediator.journal.transaction import Tx, filled, plain
@@ -117,7 +117,7 @@ def _whole(rows: Iterable[Any]) -> list[Event]:
     found = [read(*row) for row in rows]
     begun: set[str] = set()
     for place, event in enumerate(found, 1):
-        if event.episode == OWN:
+        if event.episode in (OWN, CLICKS):
             break  # nothing is decided on it as a whole
         if event.seq != place:
             raise Torn(f"episode {event.episode}: seq {place} is missing")

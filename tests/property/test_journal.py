@@ -130,6 +130,9 @@ class Replicas:
     def claim(self, who: int, pick: int) -> None:
         for claim in self.do(self.journals[who].claim(1 + pick % 3)):
             last = len(self.do(self.journals[who].events(claim.episode)))
+            if last == 0:
+                self.do(self.journals[who].append([event(claim.episode, 1, Kind.OPENED, self.clock.t)]))
+                last = 1
             if claim.taken_over:
                 new = event(claim.episode, last + 1, Kind.CLAIMED, owner=str(who), epoch=claim.epoch)
                 self.do(self.journals[who].append([new]))
