@@ -106,7 +106,7 @@ async def test_an_episode_is_told_event_by_event(side: Side, ask: Operator) -> N
 @pytest.mark.parametrize("gone", ["seq = 1", "seq = 2", "seq > 0"])
 async def test_an_episode_with_missing_events_is_told_and_hides_no_other(side: Side, ask: Operator, gone: str) -> None:
     """Another backup was put in the journal's place: a person needs the API most then."""
-    torn = await write(side.journal, History(NOW - 60).diagnosed(NOW - 59).intent(NOW - 30))
+    torn = await write(side.journal, History(NOW - 60).diagnosed(NOW - 59).intent(NOW - 30, attempt=DOUBT))
     whole = await write(side.journal, History(NOW - 50), "accounts")
     await side.journal._store.write(lambda tx: tx.run(text(f"DELETE FROM events WHERE episode = '{torn}' AND {gone}")))
     left = "Waiting to be taken up." if gone == "seq > 0" else UNREADABLE
@@ -115,6 +115,10 @@ async def test_an_episode_with_missing_events_is_told_and_hides_no_other(side: S
     assert [row["why"] for row in said["episodes"] if row["id"] == torn] == [left]
     status, said = await ask("GET", f"/api/v1/episodes/{torn}")
     assert (status, said["why"], said["not_acted"]) == (200, left, None)
+    if left == UNREADABLE:
+        word = {"settlement": "done", "who": "ada", "reason": "seen"}
+        status, said = await ask("POST", f"/api/v1/doubts/{DOUBT}/settle", word)
+        assert (status, said["error"]["code"]) == (409, "episode_unreadable")
     for path in ("doubts", "status", "journal", "journal/verify"):
         assert (await ask("GET", f"/api/v1/{path}"))[0] == 200
 
