@@ -202,6 +202,8 @@ class Retries:
         try:
             attempt, start_by = _headers(request)
             failed_at = str((await json_object(request)).get("failed_at"))
+            async with self._pool.acquire() as connection, connection.transaction():
+                await _once(connection, attempt, number)
             method = await self._pool.fetchval("SELECT payment_method FROM payments WHERE id = $1", number)
             card = await self._card(method)
         except Refused as refused:
@@ -253,7 +255,7 @@ class Retries:
             # Kept also when it is refused: the list then knows whose limit is used up.
             await connection.execute("UPDATE payments SET card = $2 WHERE id = $1 AND card IS NULL", number, card)
             async with connection.transaction():
-                await _lock_attempt(connection, attempt)
+                await _once(connection, attempt, number)
                 order = await connection.fetchval("SELECT order_ref FROM payments WHERE id = $1", number)
                 await lock_order(connection, order)
                 await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('card/' || $1, 0))", card)
@@ -261,10 +263,6 @@ class Retries:
                 if row is None:
                     raise Refused("busy")
                 _check(row, start_by, failed_at)
-                if await connection.fetchval(
-                    "SELECT true FROM payment_retries WHERE attempt = $1 AND payment_id = $2", attempt, number
-                ):
-                    raise Refused("repeated")
                 await connection.execute(
                     "UPDATE payments SET status = 'pending', finalized_at = NULL, tried_at = clock_timestamp(),"
                     " attempts = attempts + 1 WHERE id = $1",
@@ -295,6 +293,18 @@ def _check(row: Any, start_by: float, failed_at: str) -> None:
         raise Refused(row["why"])
     if row["failed_at"] != failed_at:
         raise Refused("changed")
+
+
+async def _once(connection: Any, attempt: str, number: int) -> None:
+    """Lock the attempt. Raises Refused when it has begun this payment.
+
+    Asked before anything else: a copy of a call would be refused for what the call itself has changed, or because it is
+    late by now, and the caller would take it that nothing began.
+    """
+    await _lock_attempt(connection, attempt)
+    begun = "SELECT true FROM payment_retries WHERE attempt = $1 AND payment_id = $2"
+    if await connection.fetchval(begun, attempt, number):
+        raise Refused("repeated")
 
 
 async def _lock_attempt(connection: Any, attempt: str) -> None:

@@ -15,7 +15,7 @@ from remediator.decisions import Decisions
 from remediator.events import Event
 from remediator.journal import Demotion, EpisodeRow, Journal, Pause, Running, Storm
 from remediator.ledger import Approval, Attempt, fold
-from remediator.narrative import UNREADABLE, why
+from remediator.narrative import state
 
 A_PAGE, MOST_QUESTIONS, MOST_LINES = 50, 20, 50
 KEEP = 1.0  # seconds for which what was gathered is good
@@ -148,11 +148,7 @@ class Gatherer:
 
 
 def _open(row: EpisodeRow, events: Sequence[Event] | None, now: float) -> Open:
-    if events is None:
-        return Open(row, "", UNREADABLE)
-    if not events:
-        return Open(row, "", "Waiting to be taken up.")
-    return Open(row, target_of(fold(events).target), why(events, now))
+    return Open(row, target_of(fold(events).target) if events else "", state(events, now))
 
 
 def _questions(

@@ -99,8 +99,11 @@ def test_a_failed_payment_is_retried_once(platform: Platform, service: Service) 
     assert [one["id"] for one in listed(platform)["retryable"]] == [number]
     reply = retry(platform, number, attempt, at=at)
     assert (reply.status, reply.json()["status"]) == (200, "succeeded")
-    again = retry(platform, number, attempt, at=at)
-    assert (again.status, again.headers["x-retry-refused"]) == (409, "not_failed")
+    for ahead in (5.0, -1.0):
+        again = retry(platform, number, attempt, at=at, ahead=ahead)
+        assert (again.status, again.headers["x-retry-refused"]) == (409, "repeated")
+    another = retry(platform, number, at=at)
+    assert (another.status, another.headers["x-retry-refused"]) == (409, "not_failed")
     assert ledger(platform)["orders"]["once-1"] == [1, 2500]
     assert platform.sql("select attempt, outcome from payment_retries") == [[attempt, "succeeded"]]
     assert listed(platform)["retryable"] == []
